@@ -1,0 +1,12 @@
+# Halide from the wheel in .venv (scripts/setup.sh) unless Halide_DIR says where another one is.
+if (NOT Halide_DIR)
+    file(GLOB wheels ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/halide/lib64/cmake)
+    foreach (wheel IN LISTS wheels)
+        set(Halide_DIR ${wheel}/Halide CACHE PATH "Halide's CMake package")
+        set(HalideHelpers_DIR ${wheel}/HalideHelpers CACHE PATH "Halide's CMake helper package")
+    endforeach ()
+endif ()
+find_package(Halide 21 QUIET COMPONENTS shared)
+if (NOT Halide_FOUND)
+    message(FATAL_ERROR "Halide 21 was not found: run scripts/setup.sh, or give -DHalide_DIR and -DHalideHelpers_DIR")
+endif ()

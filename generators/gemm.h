@@ -1,0 +1,116 @@
+// C[M, N] (+)= op(A) op(B) in fp32, row-major; Halide dimension 0 is the last index.
+//
+//   nn: A[M, K] B[K, N]      nt: A[M, K] B[N, K]      tn: A[K, M] B[K, N]
+//
+// Two formulations of the same sum over k:
+//   packed   c = sum over depth blocks of a_packed * b_packed (Goto and van de Geijn 2008): operands are copied
+//            into the order in which a register tile reads them; for products with many rows.
+//   direct   B is read once, in place; for a few rows, where packing B would cost as much as the product.
+//
+// Any M, N, K: reads are clamped, so a register tile may hang over the edge; only its inside is stored. Depth blocks are
+// balanced at run time: a short last block costs up to 25 %. The sum over k has one fixed order for a shape.
+//
+// Epilogues, applied while the tile is in registers:
+//   none             c = (accumulate ? c : 0) + sum
+//   bias             c = sum + bias[j]
+//   bias_residual    c = sum + bias[j] + residual[i, j]
+//   bias_gelu        (c, pre) = (GELU(h), h),  h = sum + bias[j]
+//   gelu_backward    c = sum * GELU'(pre[i, j])
+#pragma once
+#include <Halide.h>
+
+#include <functional>
+
+#include "generators/request.h"
+#include "generators/vector_math.h"
+
+namespace aft {
+
+enum class GemmLayout { nn, nt, tn };
+enum class GemmEpilogue { none, bias, bias_residual, bias_gelu, gelu_backward };
+
+// Extents of the blocks that the sum is cut into; a schedule chooses them.
+struct GemmBlocks {
+    int rows, columns;  // the register tile of C; a packed panel of B has `columns` columns
+    int depth;          // most k in one packed block (packed only)
+    int panels;         // most panels of B packed at a time (packed only)
+    bool packed;
+};
+
+// What the epilogue reads; undefined where it does not.
+struct GemmExtras {
+    Halide::Func bias, residual, pre;
+    Halide::Expr accumulate;
+};
+
+struct Gemm {
+    Halide::Var i{"i"}, j{"j"}, k{"k"}, panel{"panel"};
+    Halide::Func a_packed{"a_packed"}, b_packed{"b_packed"}, b_tile{"b_tile"}, product{"product"}, c{"c"};
+    Halide::RDom r, blocks;               // k inside a block; the blocks
+    Halide::Expr panels_at_once;          // balanced, at run time
+    GemmLayout layout;
+    GemmEpilogue epilogue;
+    GemmBlocks extents;
+
+    Gemm(Halide::Func a, Halide::Func b, Halide::Expr M, Halide::Expr N, Halide::Expr K, GemmLayout layout,
+         GemmEpilogue epilogue, const GemmExtras &extras, GemmBlocks extents)
+        : layout(layout), epilogue(epilogue), extents(extents) {
+        using namespace Halide;
+        const auto at_a = [&](Expr i, Expr k) { return layout == GemmLayout::tn ? a(i, k) : a(k, i); };
+
+        const Expr all_panels = ceil_div(N, extents.columns);
+        panels_at_once = ceil_div(all_panels, ceil_div(all_panels, extents.panels));
+
+        const Expr block_count = extents.packed ? max(ceil_div(K, extents.depth), 1) : Expr(1);
+        const Expr depth = ceil_div(K, block_count);
+        r = RDom(0, depth, "r");
+        blocks = RDom(0, block_count, "blocks");
+        Var block{"block"};
+        const Expr kk = block * depth + r;
+
+        if (extents.packed) {
+            // The zeros of a_packed end the sum at K. tn reads rows of A[K, M], so a panel holds a tile's rows side by side.
+            if (layout == GemmLayout::tn)
+                a_packed(i, k, panel) = select(likely(k < K), at_a(inside(panel * extents.rows + i, M), inside(k, K)), 0.0f);
+            else
+                a_packed(k, i) = select(likely(k < K), at_a(min(i, M - 1), inside(k, K)), 0.0f);
+            if (layout == GemmLayout::nt) {
+                b_tile(k, j) = b(inside(k, K), min(j, N - 1));  // transposed piece by piece while it is packed
+                b_packed(j, k, panel) = b_tile(k, panel * extents.columns + j);
+            } else {
+                b_packed(j, k, panel) = b(inside(panel * extents.columns + j, N), inside(k, K));
+            }
+            const Expr left = layout == GemmLayout::tn ? a_packed(i % extents.rows, kk, i / extents.rows) : a_packed(kk, i);
+            product(j, i, block) += left * b_packed(j % extents.columns, kk, j / extents.columns);
+        } else {
+            const Expr left = at_a(min(i, M - 1), r);
+            product(j, i, block) += left * (layout == GemmLayout::nt ? b(r, inside(j, N)) : b(inside(j, N), r));
+        }
+
+        const auto before = [&](Expr c) {  // no zeroing pass: the first block overwrites
+            const Expr fresh = extras.accumulate.defined() ? blocks == 0 && extras.accumulate == 0 : blocks == 0;
+            return select(fresh, 0.0f, c);
+        };
+        const Expr sum = product(j, i, blocks), last = blocks == block_count - 1;
+        if (epilogue == GemmEpilogue::bias_gelu) {
+            c(j, i) = Tuple(undef<float>(), undef<float>());
+            const Expr h = before(c(j, i)[1]) + sum + select(last, extras.bias(j), 0.0f);
+            c(j, i) = Tuple(gelu(h), h);  // an early block's GELU is overwritten; K of a model fits one block
+        } else {
+            c(j, i) = undef<float>();
+            Expr value = before(c(j, i)) + sum;
+            if (epilogue == GemmEpilogue::bias) value = value + select(last, extras.bias(j), 0.0f);
+            if (epilogue == GemmEpilogue::bias_residual) value = value + select(last, extras.bias(j) + extras.residual(j, i), 0.0f);
+            if (epilogue == GemmEpilogue::gelu_backward) value = value * select(last, gelu_derivative(extras.pre(j, i)), 1.0f);
+            c(j, i) = value;
+        }
+    }
+};
+
+struct GemmPlan {
+    GemmBlocks blocks;
+    std::function<void(Gemm &)> schedule;
+};
+GemmPlan plan_gemm(const Request &request, GemmLayout layout);
+
+}  // namespace aft

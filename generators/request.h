@@ -1,0 +1,22 @@
+// What a generator asks of a schedule: numbers and moves for this target, variant and set of records.
+//
+// A family's header (generators/NAME.h) declares a plan, for example
+//     struct GemmPlan { GemmBlocks blocks; std::function<void(Gemm &)> schedule; };
+//     GemmPlan plan_gemm(const Request &request);
+// and schedules/cpu/NAME.cpp defines it: the plan chooses every number and the formulation, the closure makes the moves.
+#pragma once
+#include <Halide.h>
+
+#include <string>
+
+namespace aft {
+
+struct Request {
+    Halide::Target target;
+    std::string variant;  // "" or the variant's name in generators/kernels.cmake
+    std::string given;    // the tuner's knob values, "name:value,name:value"; they win over records
+    std::string records;  // candidate record files, best first, separated by ','
+    std::string report;   // file for the origin of the values, the values and the knob space; "" for none
+};
+
+}  // namespace aft

@@ -1,0 +1,54 @@
+// Elementary functions that vectorise without a library call.
+#pragma once
+#include <Halide.h>
+
+namespace aft {
+
+// An index that reads may hang over: `likely` marks the clamp's usual case, so that the clamp costs nothing inside.
+inline Halide::Expr inside(Halide::Expr index, Halide::Expr extent) { return Halide::min(Halide::likely(index), extent - 1); }
+
+inline Halide::Expr ceil_div(Halide::Expr x, Halide::Expr y) { return (x + y - 1) / y; }
+
+// exp(x) for x <= 88: Cody-Waite reduction, degree-5 minimax polynomial (Cephes expf), relative error < 1e-7. Clamped
+// below at exp(-87.3): never 0, never subnormal, so a sum that must notice underflow tests its denominator.
+inline Halide::Expr exp_clamped(Halide::Expr x) {
+    using namespace Halide;
+    x = max(x, -87.3f);
+    const Expr n = round(x * 1.44269504f);
+    // strict: otherwise the two constants of the reduction are folded into one
+    const Expr f = strict_float(strict_float(x - n * 0.693359375f) - n * -2.12194440e-4f);
+    Expr p = 1.9875691500e-4f;
+    for (float coefficient : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
+        p = p * f + coefficient;
+    p = (p * f) * f + f + 1.0f;
+    return reinterpret<float>(reinterpret<int>(p) + (cast<int>(n) << 23));
+}
+
+// exp for any finite x: saturates at e^88 and e^-87.3.
+inline Halide::Expr exp_any(Halide::Expr x) { return exp_clamped(Halide::min(x, 88.0f)); }
+
+// 1 + exp(-x) = 1 / sigmoid(x): a gate is a division by this.
+inline Halide::Expr sigmoid_inverse(Halide::Expr x) { return 1.0f + exp_any(-x); }
+
+// erf(x): rational minimax approximation on [-4, 4] (odd polynomial over even polynomial), error below 3 ulp.
+inline Halide::Expr erf_rational(Halide::Expr x) {
+    using namespace Halide;
+    x = clamp(x, -4.0f, 4.0f);
+    const Expr z = x * x;
+    Expr p = -2.72614225801306e-10f, q = -1.45660718464996e-05f;
+    for (float coefficient : {2.77068142495902e-08f, -2.10102402082508e-06f, -5.69250639462346e-05f, -7.34990630326855e-04f,
+                              -2.95459980854025e-03f, -1.60960333262415e-02f})
+        p = p * z + coefficient;
+    for (float coefficient : {-2.13374055278905e-04f, -1.68282697438203e-03f, -7.37332916720468e-03f, -1.42647390514189e-02f})
+        q = q * z + coefficient;
+    return x * p / q;
+}
+
+// GELU(x) = x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2, and its derivative Phi(x) + x phi(x).
+inline Halide::Expr gelu(Halide::Expr x) { return 0.5f * x * (1.0f + erf_rational(x * 0.707106781f)); }
+inline Halide::Expr gelu_derivative(Halide::Expr x) {
+    const Halide::Expr density = 0.398942280f * exp_clamped(-0.5f * Halide::min(x * x, 174.0f));
+    return 0.5f * (1.0f + erf_rational(x * 0.707106781f)) + x * density;
+}
+
+}  // namespace aft

@@ -1,0 +1,18 @@
+// What libaft gives to a Halide runtime: its error handler and its parallel loop.
+//
+// Generated code reports a failure through a handler and returns a code: its frames have no cleanups to unwind, so the
+// handler must not throw. It remembers the message (per thread), and Kernel::operator() throws when the kernel has
+// returned.
+#pragma once
+#include <HalideRuntime.h>
+
+#include <string>
+
+namespace aft {
+
+void remember_message(std::string message);  // of this thread; the first one is the cause and stays
+std::string take_message();
+
+void install_halide_hooks();  // once, before the first kernel
+
+}  // namespace aft

@@ -1,0 +1,81 @@
+// GEMM on a CPU core: the Goto loops around a register tile.
+//
+//   for jb (panels of B that fit L2)  for block of k  { pack B;  for io in parallel { pack A;  for jo { tile } } }
+//
+// The AVX-512 tile of 14 x 32 needs 2 loads + 14 broadcasts + 28 FMA per k: bound by the FMA ports. AVX2: 6 x 16.
+// Tiles of C are split by shape, each summed in a fixed order of k, so the bits do not depend on the threads.
+#include "generators/gemm.h"
+#include "schedules/plan.h"
+
+namespace aft {
+namespace {
+
+using namespace Halide;
+
+struct Numbers {
+    int lanes, unroll;
+};
+
+void schedule_gemm(Gemm &g, const Numbers &n) {
+    const auto [rows, columns, depth, panels, packed] = g.extents;
+    const auto guard = TailStrategy::GuardWithIf;
+    const int lanes = n.lanes;
+    Var io{"io"}, ii{"ii"}, jo{"jo"}, ji{"ji"}, jb{"jb"};
+
+    auto tiles = g.c.update();
+    tiles.split(g.j, jo, ji, columns, guard).split(jo, jb, jo, g.panels_at_once, guard).split(g.i, io, ii, rows, guard);
+    tiles.vectorize(ji, lanes).unroll(ji).unroll(ii);
+    if (packed)
+        tiles.reorder(ji, ii, jo, io, g.blocks, jb).parallel(io);
+    else
+        tiles.reorder(ji, ii, io, jo, g.blocks, jb).parallel(jb);
+
+    // The accumulators: a register tile, never memory.
+    g.product.compute_at(g.c, packed ? jo : io).store_in(MemoryType::Register);
+    g.product.bound_extent(g.j, columns).bound_extent(g.i, rows).vectorize(g.j, lanes).unroll(g.j).unroll(g.i);
+    g.product.update().reorder(g.j, g.i, g.r).vectorize(g.j, lanes).unroll(g.j).unroll(g.i).unroll(g.r, n.unroll, guard);
+    if (!packed) return;
+
+    g.b_packed.compute_at(g.c, g.blocks).store_in(MemoryType::Heap);
+    g.b_packed.bound_extent(g.j, columns).align_storage(g.j, lanes).vectorize(g.j, lanes).unroll(g.j).parallel(g.panel);
+    if (g.layout == GemmLayout::nt) {  // a tile of lanes x columns through the stack instead of gathers
+        Var ko{"ko"}, ki{"ki"};
+        g.b_packed.split(g.k, ko, ki, lanes, TailStrategy::RoundUp).reorder(g.j, ki, ko, g.panel).unroll(ki);
+        g.b_tile.compute_at(g.b_packed, ko).store_in(MemoryType::Stack).vectorize(g.k, lanes).unroll(g.j);
+    }
+
+    g.a_packed.compute_at(g.c, io);
+    if (g.layout == GemmLayout::tn) {
+        g.a_packed.store_in(MemoryType::Stack).bound_extent(g.i, rows).bound_storage(g.k, depth + lanes);
+        g.a_packed.reorder(g.i, g.k, g.panel).vectorize(g.i, rows);
+    } else {
+        // A row stride that is no power of two keeps the rows of a tile in different sets of L1.
+        g.a_packed.store_in(MemoryType::Stack).bound_extent(g.i, rows).bound_storage(g.k, depth + 16).vectorize(g.k, lanes, guard);
+    }
+}
+
+}  // namespace
+
+GemmPlan plan_gemm(const Request &request, GemmLayout) {
+    return planned(request, [&](const Machine &machine, Knobs &knobs) -> GemmPlan {
+        const int lanes = machine.lanes, registers = machine.vector_registers;
+        if (request.variant == "skinny") {
+            const int vectors = knobs("tile_vectors", 2, {1, 2, 4}, "columns of B in flight hide the memory latency");
+            const int unroll = knobs("unroll", 4, {1, 2, 4, 8}, "steps of k per turn");
+            return {{.rows = 8, .columns = vectors * lanes, .depth = 0, .panels = 8, .packed = false},
+                    [=](Gemm &g) { schedule_gemm(g, {lanes, unroll}); }};
+        }
+        const int vectors = knobs("tile_vectors", 2, {2, 3}, "each broadcast of A feeds this many FMA");
+        const int rows = knobs("tile_rows", (registers - 4) / 2, {4, 6, 8, 12, 14},
+                               "tall tiles: a row of A costs a broadcast per vector of B");
+        knobs.require(rows * vectors + vectors + 1 <= registers, "accumulators, vectors of B and a broadcast fit the registers");
+        const int depth = knobs("depth", 512, {256, 320, 512, 1024}, "a row panel of A stays in L1, a panel of B in L2");
+        const int width = knobs("width", 512, {256, 512, 1024}, "depth x width x 4 bytes: half of L2");
+        const int unroll = knobs("unroll", 4, {1, 2, 4, 8}, "steps of k per turn");
+        const int columns = vectors * lanes;
+        return {{.rows = rows, .columns = columns, .depth = depth, .panels = width / columns, .packed = true},
+                [=](Gemm &g) { schedule_gemm(g, {lanes, unroll}); }};
+    });
+}
+
+}  // namespace aft

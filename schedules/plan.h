@@ -1,0 +1,19 @@
+// From a request to a plan: makes it with the knob values to use (given, recorded or default) and writes the report.
+#pragma once
+#include "generators/request.h"
+#include "schedules/machine.h"
+#include "schedules/record.h"
+
+namespace aft {
+
+// make(machine, knobs) -> Plan declares the knobs and uses their values.
+template <class Make>
+auto planned(const Request &request, Make make) {
+    decltype(make(std::declval<const Machine &>(), std::declval<Knobs &>())) plan;
+    const Machine machine = machine_of(request.target);
+    const Knobs chosen = choose([&](Knobs &knobs) { plan = make(machine, knobs); }, request.given, request.records);
+    if (!request.report.empty()) write_report(request.report, chosen);
+    return plan;
+}
+
+}  // namespace aft
