@@ -25,6 +25,9 @@ public:
     const std::vector<std::string> &names() const { return names_; }  ///< in file order
     Tensor value(const std::string &name) const;                      ///< a view; throws Error for an unknown name
     Tensor gradient(const std::string &name) const;
+    /// Parameters that lie one behind the other as one tensor of the shape `fused`, from the first one's name.
+    Tensor value(const std::string &first, const Shape &fused) const;
+    Tensor gradient(const std::string &first, const Shape &fused) const;
     bool has(const std::string &name) const { return views_.contains(name); }
 
 private:
@@ -32,6 +35,8 @@ private:
         int64_t offset;
         Shape shape;
     };
+    Tensor view(const Tensor &buffer, const std::string &name, const Shape *fused) const;
+
     std::vector<std::string> names_;
     std::map<std::string, View> views_;
 };
@@ -84,6 +89,7 @@ public:
     Decoder decoder(int64_t batch) const;
 
 private:
+    friend class Decoder;
     struct Parts;
     std::unique_ptr<Parts> parts_;
 };
