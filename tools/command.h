@@ -1,0 +1,49 @@
+// A subcommand of `aft`: tools/NAME.cpp registers itself with one static object.
+//
+//   const Command command{"logits", "Logits of given tokens", Group::run, [](CLI::App &app, const Common &common) {
+//       auto o = std::make_shared<Options>();
+//       app.add_option("--model", o->model, "...")->required();
+//       return [o, &common] { ...; return exit_done; };
+//   }};
+#pragma once
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace aft::tool {
+
+constexpr int exit_done = 0, exit_failed = 1, exit_usage = 2;
+
+// Options of every subcommand.
+struct Common {
+    int threads = 0;        // 0: all cores
+    std::string target;     // "": the best table
+    std::string device = "cpu";
+    uint64_t seed = 0;
+    bool json = false, quiet = false, verbose = false;
+};
+
+// Wrong usage that CLI11 cannot see: exit code 2.
+class UsageError : public std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// The order of the groups in `aft --help`.
+enum class Group { model, run, kernels };
+
+struct Command {
+    using Run = std::function<int()>;
+    using Setup = std::function<Run(CLI::App &app, const Common &common)>;
+
+    std::string name, description;
+    Group group;
+    Setup setup;
+
+    Command(std::string name, std::string description, Group group, Setup setup);
+};
+
+const std::vector<const Command *> &commands();
+
+}  // namespace aft::tool
