@@ -1,0 +1,189 @@
+// The language model's choices: config.json, their limits, and the parameters that follow from them (SPEC section 2).
+#include "aft/config.h"
+
+#include <cmath>
+#include <set>
+
+#include "aft/error.h"
+#include "runtime/json.h"
+
+namespace aft {
+namespace {
+
+// One place lists the keys: reading, writing and flags of the same names follow it.
+template <class Config, class Visit>
+void visit_keys(Config &config, Visit visit) {
+    visit("vocabulary", config.vocabulary);
+    visit("context", config.context);
+    visit("channels", config.channels);
+    visit("layers", config.layers);
+    visit("hidden", config.hidden);
+    visit("window", config.window);
+    visit("heads", config.heads);
+    visit("taps", config.taps);
+    visit("factorized_bias", config.factorized_bias);
+    visit("bias_rank", config.bias_rank);
+    visit("bias_std", config.bias_std);
+    visit("filter_reparameterization", config.filter_reparameterization);
+    visit("output_projection", config.output_projection);
+    visit("linear_bias", config.linear_bias);
+    visit("dropout", config.dropout);
+    visit("initializer_range", config.initializer_range);
+    visit("layer_norm_epsilon", config.layer_norm_epsilon);
+}
+
+struct IntegerLimit {
+    const char *key;
+    int64_t ModelConfig::*member;
+    int64_t least, most;
+};
+// The upper limits only keep products of two of them, times the layers, inside 64 bits; parameter_count decides.
+constexpr IntegerLimit integer_limits[] = {
+    {"vocabulary", &ModelConfig::vocabulary, 1, 1 << 20}, {"context", &ModelConfig::context, 1, 1 << 22}, {"channels", &ModelConfig::channels, 1, 1 << 16},
+    {"layers", &ModelConfig::layers, 1, 4096},            {"hidden", &ModelConfig::hidden, 0, 1 << 20},   {"window", &ModelConfig::window, 0, 1 << 30},
+    {"heads", &ModelConfig::heads, 0, 1 << 16},           {"taps", &ModelConfig::taps, 1, 1 << 16},       {"bias_rank", &ModelConfig::bias_rank, 1, 1 << 16},
+};
+
+struct NumberLimit {
+    const char *key;
+    double ModelConfig::*member;
+    double least, below;
+    bool least_allowed;
+};
+constexpr NumberLimit number_limits[] = {
+    {"bias_std", &ModelConfig::bias_std, 0, 1e4, true},
+    {"dropout", &ModelConfig::dropout, 0, 1, true},
+    {"initializer_range", &ModelConfig::initializer_range, 0, 1e4, true},
+    {"layer_norm_epsilon", &ModelConfig::layer_norm_epsilon, 0, 1, false},
+};
+
+std::string shown(double value) { return Json(value).dump(); }
+
+// Adds the weight and, when there is one, the bias of a linear layer.
+void add_linear(std::vector<ParameterShape> &shapes, const std::string &name, int64_t out, int64_t in, bool bias) {
+    shapes.push_back({name + ".weight", {out, in}, true});
+    if (bias) shapes.push_back({name + ".bias", {out}, false});
+}
+
+void add_norm(std::vector<ParameterShape> &shapes, const std::string &name, int64_t C) {
+    shapes.push_back({name + ".weight", {C}, false});
+    shapes.push_back({name + ".bias", {C}, false});
+}
+
+void add_mixer(std::vector<ParameterShape> &shapes, const std::string &name, const ModelConfig &config) {
+    const int64_t C = config.channels, H = config.head_count(), T = config.context;
+    const bool conv = config.mixer == MixerKind::conv;
+    add_linear(shapes, name + ".query", C, C, config.linear_bias);
+    add_linear(shapes, name + ".key", conv ? H : C, C, config.linear_bias);
+    add_linear(shapes, name + ".value", C, C, config.linear_bias);
+    if (config.output_projection) add_linear(shapes, name + ".output", C, C, config.linear_bias);
+    if (conv) {
+        shapes.push_back({name + ".filter", {H, config.taps}, false});
+        if (!config.filter_reparameterization) return;
+        shapes.push_back({name + ".gamma", {H}, false});
+        shapes.push_back({name + ".beta", {H}, false});
+    } else if (config.mixer != MixerKind::simple) {
+        if (config.factorized_bias) {
+            shapes.push_back({name + ".bias_u", {T, config.bias_rank}, false});
+            shapes.push_back({name + ".bias_v", {T, config.bias_rank}, false});
+        } else {
+            shapes.push_back({name + ".position_bias", {T, T}, false});
+        }
+    }
+}
+
+std::vector<ParameterShape> list_parameters(const ModelConfig &config, int64_t layers) {
+    const int64_t C = config.channels;
+    std::vector<ParameterShape> shapes;
+    shapes.push_back({"embedding.weight", {config.vocabulary, C}, false});
+    shapes.push_back({"position.weight", {config.context, C}, false});
+    for (int64_t layer = 0; layer < layers; layer++) {
+        const std::string block = "blocks." + std::to_string(layer);
+        add_norm(shapes, block + ".norm1", C);
+        add_mixer(shapes, block + ".mixer", config);
+        add_norm(shapes, block + ".norm2", C);
+        add_linear(shapes, block + ".mlp.up", config.hidden_size(), C, config.linear_bias);
+        add_linear(shapes, block + ".mlp.down", C, config.hidden_size(), config.linear_bias);
+    }
+    add_norm(shapes, "norm", C);
+    add_linear(shapes, "head", config.vocabulary, C, config.linear_bias);
+    return shapes;
+}
+
+int64_t count(const std::vector<ParameterShape> &shapes) {
+    int64_t total = 0;
+    for (const ParameterShape &parameter : shapes) {
+        int64_t elements = 1;
+        for (const int64_t size : parameter.shape) elements *= size;
+        total += elements;
+    }
+    return total;
+}
+
+}  // namespace
+
+void check(const ModelConfig &config) {
+    for (const auto &[key, member, least, most] : integer_limits)
+        if (config.*member < least || config.*member > most)
+            throw Error(std::string("'") + key + "' is " + std::to_string(config.*member) + "; it must be from " + std::to_string(least) + " to " + std::to_string(most));
+    for (const auto &[key, member, least, below, least_allowed] : number_limits) {
+        const double value = config.*member;
+        if (!(value > least || (least_allowed && value == least)) || !(value < below))
+            throw Error(std::string("'") + key + "' is " + shown(value) + "; it must be " + (least_allowed ? "at least " : "more than ") + shown(least) +
+                        " and less than " + shown(below));
+    }
+    if (config.mixer == MixerKind::conv && config.channels % config.head_count() != 0)
+        throw Error("'heads' is " + std::to_string(config.heads) + ", which does not divide 'channels' (" + std::to_string(config.channels) + ")");
+    const int64_t parameters = parameter_count(config);
+    if (parameters > (int64_t(1) << 31) - 1)
+        throw Error("the model would have " + std::to_string(parameters) + " parameters, more than 2^31 - 1: make 'channels', 'layers', 'hidden', 'vocabulary' or the position bias smaller");
+}
+
+std::string to_json(const ModelConfig &config) {
+    nlohmann::ordered_json json;
+    json["model_type"] = config.model_type;
+    json["torch_dtype"] = "float32";
+    json["mixer"] = name_of(config.mixer);
+    visit_keys(config, [&](const char *key, const auto &value) { json[key] = value; });
+    return json.dump(2) + "\n";
+}
+
+ModelConfig config_from_json(const std::string &text, const std::string &origin) {
+    const Json json = parse_json(text, origin);
+    JsonObject object(json, origin);
+    ModelConfig config;
+    object.read("model_type", config.model_type);
+    if (config.model_type != ModelConfig().model_type)
+        throw Error(object.name("model_type") + " is '" + printable(config.model_type) + "'; this program reads '" + ModelConfig().model_type + "'");
+    std::string dtype = "float32", mixer = name_of(config.mixer);
+    object.read("torch_dtype", dtype);
+    if (dtype != "float32") throw Error(object.name("torch_dtype") + " is '" + printable(dtype) + "'; only 'float32' is read");
+    object.ignore("architectures");
+    object.ignore("transformers_version");
+    object.read("mixer", mixer);
+    try {
+        config.mixer = mixer_kind(printable(mixer));
+    } catch (const Error &error) {
+        throw Error(object.name("mixer") + ": " + error.what());
+    }
+    visit_keys(config, [&](const char *key, auto &value) { object.read(key, value); });
+    object.finish();
+    try {
+        check(config);
+    } catch (const Error &error) {
+        throw Error(origin + ": " + error.what());
+    }
+    return config;
+}
+
+int64_t parameter_count(const ModelConfig &config) {
+    const int64_t none = count(list_parameters(config, 0));
+    return none + config.layers * (count(list_parameters(config, 1)) - none);
+}
+
+std::vector<ParameterShape> parameter_shapes(const ModelConfig &config) {
+    check(config);
+    return list_parameters(config, config.layers);
+}
+
+}  // namespace aft
