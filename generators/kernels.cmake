@@ -19,3 +19,21 @@ aft_kernel(gemm_nt_bias_gelu_f32 GENERATOR gemm:gemm PARAMS layout=nt epilogue=b
            VARIANTS "skinny:c.size(0) <= 8" large)
 aft_kernel(gemm_nn_gelu_backward_f32 GENERATOR gemm:gemm PARAMS layout=nn epilogue=gelu_backward
            ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &pre, Tensor &c" VARIANTS large)
+
+# --- aft_simple: scans over chunks of time, state updated in place (generators/aft_simple.h)
+# State tensors are [B, T, C] with stride 0 along T.
+set(activations "const Tensor &query, const Tensor &key, const Tensor &value")
+aft_kernel(aft_simple_causal_forward_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_forward
+           ARGUMENTS "${activations}, Tensor &y, Tensor &num, Tensor &den, Tensor &local_num, Tensor &local_den, Tensor &reference")
+aft_kernel(aft_simple_statistics_f32 GENERATOR aft_simple:aft_simple PARAMS op=statistics
+           ARGUMENTS "const Tensor &key, const Tensor &value, Tensor &num, Tensor &den, Tensor &local_num, Tensor &local_den, Tensor &reference")
+aft_kernel(aft_simple_gate_f32 GENERATOR aft_simple:aft_simple PARAMS op=gate
+           ARGUMENTS "const Tensor &query, const Tensor &num, const Tensor &den, Tensor &y")
+aft_kernel(aft_simple_causal_replay_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_replay
+           ARGUMENTS "const Tensor &key, const Tensor &value, Tensor &nums, Tensor &dens, Tensor &halves, Tensor &num, Tensor &den, Tensor &reference")
+aft_kernel(aft_simple_causal_backward_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_backward
+           ARGUMENTS "const Tensor &query, const Tensor &value, const Tensor &dy, const Tensor &nums, const Tensor &dens, const Tensor &halves, Tensor &dq, Tensor &dk, Tensor &dv, Tensor &s, Tensor &p, Tensor &local_s, Tensor &local_p")
+aft_kernel(aft_simple_gate_backward_f32 GENERATOR aft_simple:aft_simple PARAMS op=gate_backward
+           ARGUMENTS "const Tensor &query, const Tensor &dy, const Tensor &num, const Tensor &den, Tensor &dq, Tensor &s, Tensor &local_s")
+aft_kernel(aft_simple_key_backward_f32 GENERATOR aft_simple:aft_simple PARAMS op=key_backward
+           ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &num, const Tensor &den, const Tensor &reference, const Tensor &s, Tensor &dk, Tensor &dv")

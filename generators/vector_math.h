@@ -9,6 +9,15 @@ inline Halide::Expr inside(Halide::Expr index, Halide::Expr extent) { return Hal
 
 inline Halide::Expr ceil_div(Halide::Expr x, Halide::Expr y) { return (x + y - 1) / y; }
 
+// One product or difference exactly as written: neither contracted nor regrouped. (Halide's strict_float would also take the
+// fused multiply-adds out of everything below it, and a strict and a free copy of one expression are computed twice.)
+inline Halide::Expr strict_product(Halide::Expr x, Halide::Expr y) {
+    return Halide::Internal::Call::make(x.type(), Halide::Internal::Call::strict_mul, {x, y}, Halide::Internal::Call::PureIntrinsic);
+}
+inline Halide::Expr strict_difference(Halide::Expr x, Halide::Expr y) {
+    return Halide::Internal::Call::make(x.type(), Halide::Internal::Call::strict_sub, {x, y}, Halide::Internal::Call::PureIntrinsic);
+}
+
 // exp(x) for x <= 88: Cody-Waite reduction, degree-5 minimax polynomial (Cephes expf), relative error < 1e-7. Clamped
 // below at exp(-87.3): never 0, never subnormal, so a sum that must notice underflow tests its denominator.
 inline Halide::Expr exp_clamped(Halide::Expr x) {
@@ -16,7 +25,7 @@ inline Halide::Expr exp_clamped(Halide::Expr x) {
     x = max(x, -87.3f);
     const Expr n = round(x * 1.44269504f);
     // strict: otherwise the two constants of the reduction are folded into one
-    const Expr f = strict_float(strict_float(x - n * 0.693359375f) - n * -2.12194440e-4f);
+    const Expr f = strict_difference(x - n * 0.693359375f, n * -2.12194440e-4f);
     Expr p = 1.9875691500e-4f;
     for (float coefficient : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
         p = p * f + coefficient;

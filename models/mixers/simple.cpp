@@ -1,8 +1,256 @@
+// AFT-simple (SPEC F3, F5): scans over chunks of time (generators/aft_simple.h has the formulas).
+//
+// The channels of a sequence are independent of each other, so the work is cut into parts: a sequence, or a slice of its
+// channels when there are few sequences. Inside a part the chunks run one after the other on one thread.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+
 #include "aft/error.h"
+#include "kernel_table.h"
 #include "models/mixers/mixers.h"
+#include "runtime/parallel.h"
 
 namespace aft {
+namespace {
 
-std::unique_ptr<Mixer> make_simple_mixer(const MixerOptions &) { throw Error("AFT-simple is not in this build"); }
+constexpr float no_reference = -3e38f;  // finite, so that K - r is never inf - inf
+
+// Steps of a chunk. Sums have two levels, so this is the length of the lower one: short for accuracy and because backward
+// keeps 12 bytes per element of a chunk in L2; but not shorter than the square root needs, or the upper level grows long.
+int64_t chunk_steps(int64_t T, int64_t C) {
+    const int64_t fitting = std::clamp<int64_t>(32768 / std::max<int64_t>(C, 1), 64, 128);
+    const int64_t needed = int64_t(std::sqrt(double(T)) / 4);
+    return std::clamp<int64_t>(std::max(fitting, needed), 1, std::max<int64_t>(T, 1));
+}
+
+struct Part {
+    int64_t b, first, last;  // sequence, channels [first, last)
+    int64_t width() const { return last - first; }
+};
+
+// The cut depends on the shape only. Narrow slices make short runs of memory, so only as many as 8 tasks need.
+struct Parts {
+    int64_t B, C, slices, width;
+
+    Parts(int64_t B, int64_t C) : B(B), C(C) {
+        const int64_t wanted = std::clamp<int64_t>(8 / std::max<int64_t>(B, 1), 1, std::max<int64_t>(C / 128, 1));
+        width = ((C + wanted - 1) / wanted + 63) / 64 * 64;
+        slices = (C + width - 1) / width;
+    }
+    int64_t count() const { return B * slices; }
+    int64_t workers() const { return std::min<int64_t>(count(), thread_count()); }
+
+    // body(part, worker): scratch belongs to a worker, results do not depend on which worker takes a part.
+    template <class Body>
+    void each(Body body) const {
+        std::atomic<int64_t> next = 0;
+        parallel_for(workers(), [&](int64_t worker) {
+            for (int64_t n; (n = next++) < count();) {
+                const int64_t first = n % slices * width;
+                body(Part{n / slices, first, std::min(first + width, C)}, worker);
+            }
+        });
+    }
+};
+
+Tensor cut(const Tensor &x, const Part &part) { return x.slice(0, part.b, part.b + 1).slice(2, part.first, part.last); }
+Tensor steps(const Tensor &x, int64_t begin, int64_t end) { return x.slice(1, begin, end); }
+
+// [n, B, C] -> entry n of one part as a statistic [1, c], or as a state [1, steps, c] of stride 0 along time.
+Tensor statistic(const Tensor &x, int64_t n, const Part &part) {
+    return x.select(0, n).slice(0, part.b, part.b + 1).slice(1, part.first, part.last);
+}
+Tensor state(const Tensor &x, int64_t n, const Part &part, int64_t steps) { return statistic(x, n, part).repeat(1, steps); }
+
+// Row n of a worker's scratch [workers, rows, width], as a state.
+Tensor scratch_state(const Tensor &x, int64_t worker, int64_t n, const Part &part, int64_t steps) {
+    return x.select(0, worker).slice(0, n, n + 1).slice(1, 0, part.width()).repeat(1, steps);
+}
+
+void copy_row(const Tensor &from, Tensor to) { std::memcpy(to.data(), from.data(), size_t(from.size(from.rank() - 1)) * sizeof(float)); }
+void fill_row(Tensor to, float value) { std::fill_n(to.data(), to.size(to.rank() - 1), value); }
+
+void check_shape(const char *name, const Tensor &x, const Shape &shape) {
+    if (!x.defined() || x.dtype() != DType::f32 || x.shape() != shape)
+        throw Error(std::string("AFT-simple: the tensor '") + name + "' must be F32 " + to_string(shape) + (x.defined() ? ", not " + to_string(x.shape()) : ", but it is missing"));
+}
+
+class SimpleMixer : public Mixer {
+public:
+    explicit SimpleMixer(const MixerOptions &options) : Mixer(options) {}
+
+    void forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, Arena &arena) const override {
+        check(in);
+        check_shape("output", output, in.query.shape());
+        if (options_.causal)
+            causal_forward(in, output, saved, arena);
+        else
+            bidirectional_forward(in, output, saved, arena);
+    }
+
+    void backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) const override {
+        check(in);
+        check_shape("output_gradient", output_gradient, in.query.shape());
+        check_shape("query_gradient", gradient.query, in.query.shape());
+        check_shape("key_gradient", gradient.key, in.query.shape());
+        check_shape("value_gradient", gradient.value, in.query.shape());
+        if (saved.tensors.size() != 1) throw Error("AFT-simple: backward without what forward saved");
+        if (options_.causal)
+            causal_backward(in, saved, output_gradient, gradient, arena);
+        else
+            bidirectional_backward(in, saved, output_gradient, gradient, arena);
+    }
+
+    // Tensors of the state: one, [3, B, C] = num, den, reference.
+    MixerState start(const MixerTensors &, int64_t batch, int64_t channels, int64_t) const override {
+        if (!options_.causal) throw Error("decoding needs a causal mixer: a bidirectional one sees the future");
+        Tensor state({3, batch, channels});
+        state.slice(0, 0, 2).fill(0);
+        state.slice(0, 2, 3).fill(no_reference);
+        return {{state}, 0};
+    }
+
+    void prefill(const MixerTensors &in, MixerState &state, Arena &arena) const override {
+        MixerTensors known = in;
+        if (!known.query.defined()) known.query = in.value;  // only key and value count here
+        check(known);
+        check_state(state, in.value);
+        scan_keys(in, state.tensors[0], arena);
+        state.position += in.key.size(1);
+    }
+
+    void step(const MixerTensors &in, MixerState &state_, Tensor &output, Arena &arena) const override {
+        check(in);
+        check_shape("output", output, in.query.shape());
+        check_state(state_, in.value);
+        if (in.query.size(1) != 1) throw Error("a decoding step takes one token, not " + std::to_string(in.query.size(1)));
+        const ArenaScope scope(arena);
+        const int64_t B = in.query.size(0), C = in.query.size(2);
+        const Tensor local = arena.allocate({2, B, C});
+        Tensor s[5];
+        for (int64_t n = 0; n < 5; n++) s[n] = (n < 3 ? state_.tensors[0].select(0, n) : local.select(0, n - 3)).repeat(1, 1);
+        kernels().aft_simple_causal_forward_f32(in.query, in.key, in.value, output, s[0], s[1], s[3], s[4], s[2]);
+        state_.position++;
+    }
+
+private:
+    void check(const MixerTensors &in) const { check_mixer_tensors(options_, in); }
+
+    static void check_state(const MixerState &state, const Tensor &value) {
+        if (state.tensors.size() != 1 || state.tensors[0].shape() != Shape{3, value.size(0), value.size(2)})
+            throw Error("AFT-simple: the decoding state does not fit tokens of shape " + to_string(value.shape()));
+    }
+
+    // saved: [chunks, 3, B, C], the state before each chunk.
+    static void causal_forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, Arena &arena) {
+        const int64_t B = in.query.size(0), T = in.query.size(1), C = in.query.size(2);
+        const Parts parts(B, C);
+        const int64_t length = chunk_steps(T, parts.width), chunks = (T + length - 1) / length;
+        const Tensor borders = arena.allocate({chunks, 3, B, C});
+        saved.tensors = {borders};
+        const ArenaScope scope(arena);
+        const Tensor scratch = arena.allocate({parts.workers(), 5, parts.width});
+        parts.each([&](const Part &part, int64_t worker) {
+            const Tensor query = cut(in.query, part), key = cut(in.key, part), value = cut(in.value, part), y = cut(output, part);
+            Tensor s[5];  // num, den, reference, local num, local den
+            for (int64_t n = 0; n < 5; n++) s[n] = scratch_state(scratch, worker, n, part, length);
+            for (int n = 0; n < 3; n++) fill_row(s[n], n == 2 ? no_reference : 0);
+            for (int64_t j = 0; j < chunks; j++) {
+                const int64_t begin = j * length, end = std::min(begin + length, T);
+                const Tensor border = borders.select(0, j);
+                for (int n = 0; n < 3; n++) copy_row(s[n], statistic(border, n, part));
+                Tensor rows = steps(y, begin, end);
+                kernels().aft_simple_causal_forward_f32(steps(query, begin, end), steps(key, begin, end), steps(value, begin, end), rows, s[0], s[1], s[3], s[4], s[2]);
+            }
+        });
+    }
+
+    static void causal_backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) {
+        const int64_t B = in.query.size(0), T = in.query.size(1), C = in.query.size(2);
+        const Parts parts(B, C);
+        const int64_t length = chunk_steps(T, parts.width);
+        const Tensor &borders = saved.tensors[0];
+        const ArenaScope scope(arena);
+        const Tensor scratch = arena.allocate({parts.workers(), 7, parts.width});
+        const Tensor replayed = arena.allocate({parts.workers(), 3, length, parts.width});
+        parts.each([&](const Part &part, int64_t worker) {
+            const Tensor query = cut(in.query, part), key = cut(in.key, part), value = cut(in.value, part), dy = cut(output_gradient, part);
+            const Tensor dq = cut(gradient.query, part), dk = cut(gradient.key, part), dv = cut(gradient.value, part);
+            Tensor s[7];  // num, den, reference; S, P, local S, local P
+            for (int64_t n = 0; n < 7; n++) s[n] = scratch_state(scratch, worker, n, part, length);
+            for (int n = 3; n < 5; n++) fill_row(s[n], 0);
+            for (int64_t j = borders.size(0); j-- > 0;) {
+                const int64_t begin = j * length, end = std::min(begin + length, T);
+                const Tensor border = borders.select(0, j), q = steps(query, begin, end), k = steps(key, begin, end), v = steps(value, begin, end);
+                for (int n = 0; n < 3; n++) copy_row(statistic(border, n, part), s[n]);
+                Tensor kept[3];
+                for (int64_t n = 0; n < 3; n++) kept[n] = replayed.select(0, worker).slice(0, n, n + 1).slice(1, 0, end - begin).slice(2, 0, part.width());
+                kernels().aft_simple_causal_replay_f32(k, v, kept[0], kept[1], kept[2], s[0], s[1], s[2]);
+                Tensor q_rows = steps(dq, begin, end), k_rows = steps(dk, begin, end), v_rows = steps(dv, begin, end);
+                kernels().aft_simple_causal_backward_f32(q, v, steps(dy, begin, end), kept[0], kept[1], kept[2], q_rows, k_rows, v_rows, s[3], s[4], s[5], s[6]);
+            }
+        });
+    }
+
+    // Brings a state [3, B, C] behind all keys and values.
+    static void scan_keys(const MixerTensors &in, const Tensor &states, Arena &arena) {
+        const int64_t B = in.key.size(0), T = in.key.size(1), C = in.key.size(2);
+        const Parts parts(B, C);
+        const int64_t length = chunk_steps(T, parts.width);
+        const ArenaScope scope(arena);
+        const Tensor scratch = arena.allocate({parts.workers(), 2, parts.width});
+        parts.each([&](const Part &part, int64_t worker) {
+            const Tensor key = cut(in.key, part), value = cut(in.value, part);
+            Tensor s[5];
+            for (int64_t n = 0; n < 5; n++) s[n] = n < 3 ? state(states, n, part, length) : scratch_state(scratch, worker, n - 3, part, length);
+            for (int64_t begin = 0; begin < T; begin += length) {
+                const int64_t end = std::min(begin + length, T);
+                kernels().aft_simple_statistics_f32(steps(key, begin, end), steps(value, begin, end), s[0], s[1], s[3], s[4], s[2]);
+            }
+        });
+    }
+
+    // saved: [3, B, C] = num, den, reference of the whole sequence.
+    static void bidirectional_forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, Arena &arena) {
+        const int64_t B = in.query.size(0), C = in.query.size(2);
+        const Tensor total = arena.allocate({3, B, C});
+        saved.tensors = {total};
+        total.slice(0, 0, 2).fill(0);
+        total.slice(0, 2, 3).fill(no_reference);
+        scan_keys(in, total, arena);
+        Parts(B, C).each([&](const Part &part, int64_t) {
+            Tensor y = cut(output, part);
+            kernels().aft_simple_gate_f32(cut(in.query, part), statistic(total, 0, part), statistic(total, 1, part), y);
+        });
+    }
+
+    static void bidirectional_backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) {
+        const int64_t B = in.query.size(0), T = in.query.size(1), C = in.query.size(2);
+        const Parts parts(B, C);
+        const int64_t length = chunk_steps(T, parts.width);
+        const Tensor &total = saved.tensors[0];
+        const ArenaScope scope(arena);
+        const Tensor sums = arena.allocate({parts.workers(), 2, parts.width});
+        parts.each([&](const Part &part, int64_t worker) {
+            const Tensor query = cut(in.query, part), dy = cut(output_gradient, part), dq = cut(gradient.query, part);
+            const Tensor num = statistic(total, 0, part), den = statistic(total, 1, part);
+            Tensor s = scratch_state(sums, worker, 0, part, length), local_s = scratch_state(sums, worker, 1, part, length);
+            fill_row(s, 0);
+            for (int64_t begin = 0; begin < T; begin += length) {
+                const int64_t end = std::min(begin + length, T);
+                Tensor rows = steps(dq, begin, end);
+                kernels().aft_simple_gate_backward_f32(steps(query, begin, end), steps(dy, begin, end), num, den, rows, s, local_s);
+            }
+            Tensor dk = cut(gradient.key, part), dv = cut(gradient.value, part);
+            kernels().aft_simple_key_backward_f32(cut(in.key, part), cut(in.value, part), num, den, statistic(total, 2, part), s.select(1, 0), dk, dv);
+        });
+    }
+};
+
+}  // namespace
+
+std::unique_ptr<Mixer> make_simple_mixer(const MixerOptions &options) { return std::make_unique<SimpleMixer>(options); }
 
 }  // namespace aft
