@@ -19,3 +19,13 @@ aft_kernel(gemm_nt_bias_gelu_f32 GENERATOR gemm:gemm PARAMS layout=nt epilogue=b
            VARIANTS "skinny:c.size(0) <= 8" large)
 aft_kernel(gemm_nn_gelu_backward_f32 GENERATOR gemm:gemm PARAMS layout=nn epilogue=gelu_backward
            ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &pre, Tensor &c" VARIANTS large)
+
+# --- normalization: layer norm over the last axis (generators/normalization.h)
+aft_kernel(layer_norm_forward_f32 GENERATOR normalization:layer_norm_forward
+           ARGUMENTS "const Tensor &x, const Tensor &weight, const Tensor &bias, float epsilon, Tensor &y, Tensor &mean, Tensor &rstd")
+aft_kernel(residual_layer_norm_forward_f32 GENERATOR normalization:layer_norm_forward PARAMS residual=true
+           ARGUMENTS "const Tensor &x, const Tensor &branch, const Tensor &weight, const Tensor &bias, float epsilon, Tensor &sum, Tensor &y, Tensor &mean, Tensor &rstd")
+aft_kernel(layer_norm_backward_f32 GENERATOR normalization:layer_norm_backward
+           ARGUMENTS "const Tensor &x, const Tensor &weight, const Tensor &mean, const Tensor &rstd, const Tensor &dy, const Tensor &residual_gradient, Tensor &dx")
+aft_kernel(layer_norm_parameters_backward_f32 GENERATOR normalization:layer_norm_parameters_backward
+           ARGUMENTS "const Tensor &x, const Tensor &mean, const Tensor &rstd, const Tensor &dy, int32_t accumulate, Tensor &dweight, Tensor &dbias")
