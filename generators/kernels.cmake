@@ -37,3 +37,12 @@ aft_kernel(aft_simple_gate_backward_f32 GENERATOR aft_simple:aft_simple PARAMS o
            ARGUMENTS "const Tensor &query, const Tensor &dy, const Tensor &num, const Tensor &den, Tensor &dq, Tensor &s, Tensor &local_s")
 aft_kernel(aft_simple_key_backward_f32 GENERATOR aft_simple:aft_simple PARAMS op=key_backward
            ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &num, const Tensor &den, const Tensor &reference, const Tensor &s, Tensor &dk, Tensor &dv")
+# --- normalization: layer norm over the last axis (generators/normalization.h)
+aft_kernel(layer_norm_forward_f32 GENERATOR normalization:layer_norm_forward
+           ARGUMENTS "const Tensor &x, const Tensor &weight, const Tensor &bias, float epsilon, Tensor &y, Tensor &mean, Tensor &rstd")
+aft_kernel(residual_layer_norm_forward_f32 GENERATOR normalization:layer_norm_forward PARAMS residual=true
+           ARGUMENTS "const Tensor &x, const Tensor &branch, const Tensor &weight, const Tensor &bias, float epsilon, Tensor &sum, Tensor &y, Tensor &mean, Tensor &rstd")
+aft_kernel(layer_norm_backward_f32 GENERATOR normalization:layer_norm_backward
+           ARGUMENTS "const Tensor &x, const Tensor &weight, const Tensor &mean, const Tensor &rstd, const Tensor &dy, const Tensor &residual_gradient, Tensor &dx")
+aft_kernel(layer_norm_parameters_backward_f32 GENERATOR normalization:layer_norm_parameters_backward
+           ARGUMENTS "const Tensor &x, const Tensor &mean, const Tensor &rstd, const Tensor &dy, int32_t accumulate, Tensor &dweight, Tensor &dbias")

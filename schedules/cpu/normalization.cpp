@@ -1,0 +1,58 @@
+// Layer norm on a CPU core: bound by memory. A row is read from memory once; the further passes find it in L1.
+#include "generators/normalization.h"
+#include "schedules/plan.h"
+#include "schedules/rows.h"
+
+namespace aft {
+
+using namespace Halide;
+
+RowPlan<LayerNormForward> plan_layer_norm_forward(const Request &request) {
+    return planned(request, [](const Machine &machine, Knobs &knobs) -> RowPlan<LayerNormForward> {
+        const int lanes = machine.lanes;
+        const int rows = knobs("rows_per_task", 16, {4, 16, 64}, "a task is some microseconds, far above the cost of handing it out");
+        const int sums = knobs("sum_vectors", 4, {1, 2, 4}, "independent partial sums hide the latency of an addition");
+        const int vectors = knobs("vectors", 2, {1, 2, 4}, "vectors a turn of the writing loop");
+        return {sums * lanes, [=](LayerNormForward &n) {
+            Var task{"task"};
+            row_loops(n.y, n.c, n.r, task, lanes, vectors, rows);
+            n.statistics.split(n.r, task, n.r, rows, guard).parallel(task);
+            n.statistics.compute_with(n.y, n.r);
+            for (RowReduction &s : n.sums) reduce_row(s, n.y, n.r, lanes);
+        }};
+    });
+}
+
+RowPlan<LayerNormBackward> plan_layer_norm_backward(const Request &request) {
+    return planned(request, [](const Machine &machine, Knobs &knobs) -> RowPlan<LayerNormBackward> {
+        const int lanes = machine.lanes;
+        const int rows = knobs("rows_per_task", 16, {4, 16, 64}, "a task is some microseconds, far above the cost of handing it out");
+        const int sums = knobs("sum_vectors", 2, {1, 2, 4}, "two sums each: independent chains hide the latency of an addition");
+        const int vectors = knobs("vectors", 2, {1, 2, 4}, "vectors a turn of the writing loop");
+        return {sums * lanes, [=](LayerNormBackward &n) {
+            Var task{"task"};
+            row_loops(n.dx, n.c, n.r, task, lanes, vectors, rows);
+            for (RowReduction &s : n.sums) reduce_row(s, n.dx, n.r, lanes);
+        }};
+    });
+}
+
+LayerNormParametersPlan plan_layer_norm_parameters_backward(const Request &request) {
+    return planned(request, [](const Machine &machine, Knobs &knobs) -> LayerNormParametersPlan {
+        const int lanes = machine.lanes;
+        const int rows = knobs("rows_per_block", 64, {32, 64, 128}, "whole rows in order: one stream; the sums of a block stay in L1");
+        const int unroll = knobs("unroll_rows", 4, {1, 2, 4, 8}, "rows added per load and store of a sum");
+        return {rows, [=](LayerNormParametersBackward &n) {
+                    RVar outer{"outer"}, inner{"inner"};
+                    n.partial.compute_root().parallel(n.block).vectorize(n.c, lanes, guard);
+                    n.partial.update().split(n.row, outer, inner, unroll).reorder(inner, n.c, outer, n.block);
+                    n.partial.update().parallel(n.block).vectorize(n.c, lanes, guard).unroll(inner);
+                    Var co{"co"};
+                    n.gradient.update().split(n.c, co, n.c, lanes, guard).vectorize(n.c);
+                    n.total.compute_at(n.gradient, co).vectorize(n.c);
+                    n.total.update().reorder(n.c, n.blocks).vectorize(n.c);
+                }};
+    });
+}
+
+}  // namespace aft
