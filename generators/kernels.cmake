@@ -46,3 +46,17 @@ aft_kernel(layer_norm_backward_f32 GENERATOR normalization:layer_norm_backward
            ARGUMENTS "const Tensor &x, const Tensor &weight, const Tensor &mean, const Tensor &rstd, const Tensor &dy, const Tensor &residual_gradient, Tensor &dx")
 aft_kernel(layer_norm_parameters_backward_f32 GENERATOR normalization:layer_norm_parameters_backward
            ARGUMENTS "const Tensor &x, const Tensor &mean, const Tensor &rstd, const Tensor &dy, int32_t accumulate, Tensor &dweight, Tensor &dbias")
+
+# --- activation: elementwise kernels and column sums (generators/activation.h)
+aft_kernel(gelu_forward_f32 GENERATOR activation:elementwise PARAMS kind=gelu_forward ARGUMENTS "const Tensor &x, Tensor &y")
+aft_kernel(gelu_backward_f32 GENERATOR activation:elementwise PARAMS kind=gelu_backward ARGUMENTS "const Tensor &x, const Tensor &dy, Tensor &dx")
+aft_kernel(add_f32 GENERATOR activation:elementwise PARAMS kind=add ARGUMENTS "const Tensor &x, const Tensor &y, Tensor &z")
+aft_kernel(column_sum_f32 GENERATOR activation:column_sum ARGUMENTS "const Tensor &x, int32_t accumulate, Tensor &y")
+
+# --- embedding: tokens and positions (generators/embedding.h)
+aft_kernel(embedding_forward_f32 GENERATOR embedding:embedding_forward
+           ARGUMENTS "const Tensor &tokens, const Tensor &weight, const Tensor &position, Tensor &y")
+aft_kernel(embedding_backward_f32 GENERATOR embedding:embedding_backward
+           ARGUMENTS "const Tensor &tokens, const Tensor &dy, int32_t accumulate, Tensor &dweight")
+aft_kernel(position_backward_f32 GENERATOR embedding:position_backward
+           ARGUMENTS "const Tensor &dy, int32_t accumulate, Tensor &dposition")

@@ -9,12 +9,13 @@
 //
 // Backward, with h = (x - mean) rstd and g = dy weight:
 //   dx = residual_gradient + rstd (g - sum g / C - h sum (g h) / C)
-//   dweight = sum_r dy h      dbias = sum_r dy      in blocks of rows, each block in order, then the blocks in order
+//   dweight = sum_r dy h      dbias = sum_r dy      (generators/column_sums.h)
 #pragma once
 #include <Halide.h>
 
 #include <functional>
 
+#include "generators/column_sums.h"
 #include "generators/request.h"
 #include "generators/row_reduction.h"
 #include "generators/vector_math.h"
@@ -32,11 +33,11 @@ struct LayerNormForward {
         using namespace Halide;
         const Expr over_C = 1.0f / C, row = inside(r, R);
         const auto at = [&](Expr c) { return branch.defined() ? x(c, row) + branch(c, row) : x(c, row); };
-        const RowReduction first("first", RowReduction::sum, r, C, width, [&](Expr k) { return std::vector{at(k)}; });
+        const RowReduction first("first", RowReduction::sum, r, C, width, [&](Expr k) { return Terms{at(k)}; });
         // strict: or (x - m0) - delta becomes x - (m0 + delta), which is the rounding that delta is there to undo
         const Expr m0 = first.result() * over_C;
         const auto d = [&](Expr c) { return strict_float(at(c) - m0); };
-        const RowReduction moments("moments", RowReduction::sum, r, C, width, [&](Expr k) { return std::vector{d(k), d(k) * d(k)}; });
+        const RowReduction moments("moments", RowReduction::sum, r, C, width, [&](Expr k) { return Terms{d(k), d(k) * d(k)}; });
         const Expr delta = moments.result(0) * over_C, square = moments.result(1) * over_C;
         const Expr rstd = 1.0f / sqrt(max(square - delta * delta, 0.0f) + epsilon);
         sums = {first, moments};
@@ -60,48 +61,28 @@ struct LayerNormBackward {
         const Expr row = inside(r, R);
         const auto g = [&](Expr c) { return dy(c, row) * weight(c); };
         const auto centred = [&](Expr c) { return x(c, row) - mean(row); };
-        const RowReduction slopes("slopes", RowReduction::sum, r, C, width, [&](Expr k) { return std::vector{g(k), g(k) * centred(k)}; });
+        const RowReduction slopes("slopes", RowReduction::sum, r, C, width, [&](Expr k) { return Terms{g(k), g(k) * centred(k)}; });
         const Expr level = slopes.result(0) / C, slope = slopes.result(1) / C * rstd(row) * rstd(row);
         sums = {slopes};
         dx(c, r) = residual_gradient(c, row) + rstd(row) * (g(c) - level - centred(c) * slope);
     }
 };
 
-struct LayerNormParametersBackward {
-    Halide::Var c{"c"}, block{"block"};
-    Halide::RDom row, blocks;
-    Halide::Func partial{"partial"}, total{"total"}, gradient{"gradient"};  // (dweight, dbias)
-
-    LayerNormParametersBackward(Halide::Func x, Halide::Func mean, Halide::Func rstd, Halide::Func dy, Halide::Expr accumulate,
-                                Halide::Expr R, int rows_per_block) {
-        using namespace Halide;
-        const Expr block_count = ceil_div(R, rows_per_block);
-        row = RDom(0, rows_per_block, "row");
-        blocks = RDom(0, block_count, "blocks");
-        const Expr r = block * rows_per_block + row;
-        row.where(r < R);
-        partial(c, block) = Tuple(0.0f, 0.0f);
-        const Expr at = clamp(r, 0, R - 1), h = (x(c, at) - mean(at)) * rstd(at);
-        partial(c, block) = Tuple(partial(c, block)[0] + dy(c, at) * h, partial(c, block)[1] + dy(c, at));
-        total(c) = Tuple(0.0f, 0.0f);
-        total(c) = Tuple(total(c)[0] + partial(c, blocks)[0], total(c)[1] + partial(c, blocks)[1]);
-        gradient(c) = Tuple(undef<float>(), undef<float>());
-        const auto before = [&](Expr value) { return select(accumulate == 0, 0.0f, value); };
-        gradient(c) = Tuple(before(gradient(c)[0]) + total(c)[0], before(gradient(c)[1]) + total(c)[1]);
-    }
-};
+// (dweight, dbias)
+inline ColumnSums layer_norm_parameters_backward(Halide::Func x, Halide::Func mean, Halide::Func rstd, Halide::Func dy,
+                                                 Halide::Expr accumulate, Halide::Expr R, int rows_per_block) {
+    return ColumnSums(R, accumulate, rows_per_block, [&](Halide::Var c, Halide::Expr r) {
+        return Terms{dy(c, r) * ((x(c, r) - mean(r)) * rstd(r)), dy(c, r)};
+    });
+}
 
 template <class Kernel>
 struct RowPlan {
     int width;  // partial sums of a row
     std::function<void(Kernel &)> schedule;
 };
-struct LayerNormParametersPlan {
-    int rows_per_block;
-    std::function<void(LayerNormParametersBackward &)> schedule;
-};
 RowPlan<LayerNormForward> plan_layer_norm_forward(const Request &request);
 RowPlan<LayerNormBackward> plan_layer_norm_backward(const Request &request);
-LayerNormParametersPlan plan_layer_norm_parameters_backward(const Request &request);
+ColumnSumsPlan plan_layer_norm_parameters_backward(const Request &request);
 
 }  // namespace aft

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "generators/terms.h"
 #include "generators/vector_math.h"
 
 namespace aft {
@@ -25,22 +26,22 @@ public:
 
     // term(k) gives the expressions to reduce for element k of row r.
     RowReduction(const std::string &name, Kind kind, const Halide::Var &r, Halide::Expr C, int width,
-                 const std::function<std::vector<Halide::Expr>(Halide::Expr)> &term)
+                 const std::function<Terms(Halide::Expr)> &term)
         : r(r), partial(name + "_partial"), width(width) {
         using namespace Halide;
         steps = RDom(0, C / width, name + "_steps");
         rest = RDom(C / width, select(C % width == 0, 0, 1), name + "_rest");
-        const std::vector<Expr> terms = term(steps * width + u), last_terms = term(min(rest * width + u, C - 1));
+        const Terms terms = term(steps * width + u), last_terms = term(min(rest * width + u, C - 1));
         count_ = terms.size();
-        const auto combine = [&](const std::vector<Expr> &a, const std::vector<Expr> &b) {
-            std::vector<Expr> both;
+        const auto combine = [&](const Terms &a, const Terms &b) {
+            Terms both;
             for (size_t n = 0; n < count_; n++) both.push_back(kind == sum ? a[n] + b[n] : max(a[n], b[n]));
             return both;
         };
         const Expr neutral = kind == sum ? Expr(0.0f) : Float(32).min();
-        std::vector<Expr> inside_terms;
+        Terms inside_terms;
         for (const Expr &term : last_terms) inside_terms.push_back(select(rest * width + u < C, term, neutral));
-        define(partial(u, r), std::vector<Expr>(count_, neutral));
+        define(partial(u, r), Terms(count_, neutral));
         define(partial(u, r), combine(at(partial, u), terms));
         define(partial(u, r), combine(at(partial, u), inside_terms));
         for (int half = width / 2; half >= 1; half /= 2) {
@@ -56,17 +57,7 @@ public:
 private:
     size_t count_ = 0;
 
-    std::vector<Halide::Expr> at(const Halide::Func &f, Halide::Expr u) const {
-        std::vector<Halide::Expr> values;
-        for (size_t n = 0; n < count_; n++) values.push_back(count_ == 1 ? Halide::Expr(f(u, r)) : Halide::Expr(f(u, r)[int(n)]));
-        return values;
-    }
-    void define(Halide::FuncRef place, const std::vector<Halide::Expr> &values) const {
-        if (count_ == 1)
-            place = values[0];
-        else
-            place = Halide::Tuple(values);
-    }
+    Terms at(const Halide::Func &f, Halide::Expr u) const { return values_of(f(u, r), count_); }
 };
 
 }  // namespace aft

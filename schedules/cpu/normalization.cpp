@@ -37,22 +37,6 @@ RowPlan<LayerNormBackward> plan_layer_norm_backward(const Request &request) {
     });
 }
 
-LayerNormParametersPlan plan_layer_norm_parameters_backward(const Request &request) {
-    return planned(request, [](const Machine &machine, Knobs &knobs) -> LayerNormParametersPlan {
-        const int lanes = machine.lanes;
-        const int rows = knobs("rows_per_block", 64, {32, 64, 128}, "whole rows in order: one stream; the sums of a block stay in L1");
-        const int unroll = knobs("unroll_rows", 4, {1, 2, 4, 8}, "rows added per load and store of a sum");
-        return {rows, [=](LayerNormParametersBackward &n) {
-                    RVar outer{"outer"}, inner{"inner"};
-                    n.partial.compute_root().parallel(n.block).vectorize(n.c, lanes, guard);
-                    n.partial.update().split(n.row, outer, inner, unroll).reorder(inner, n.c, outer, n.block);
-                    n.partial.update().parallel(n.block).vectorize(n.c, lanes, guard).unroll(inner);
-                    Var co{"co"};
-                    n.gradient.update().split(n.c, co, n.c, lanes, guard).vectorize(n.c);
-                    n.total.compute_at(n.gradient, co).vectorize(n.c);
-                    n.total.update().reorder(n.c, n.blocks).vectorize(n.c);
-                }};
-    });
-}
+ColumnSumsPlan plan_layer_norm_parameters_backward(const Request &request) { return planned(request, plan_column_sums); }
 
 }  // namespace aft

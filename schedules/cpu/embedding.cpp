@@ -1,0 +1,49 @@
+// Embedding on a CPU core: copies and additions of rows, bound by memory.
+#include "generators/embedding.h"
+
+#include "schedules/rows.h"
+
+namespace aft {
+
+using namespace Halide;
+
+std::function<void(EmbeddingForward &)> plan_embedding_forward(const Request &request) {
+    return planned(request, [](const Machine &machine, Knobs &knobs) -> std::function<void(EmbeddingForward &)> {
+        const int lanes = machine.lanes;
+        const int rows = knobs("rows_per_task", 32, {16, 32, 128}, "a task is some microseconds, far above the cost of handing it out");
+        const int vectors = knobs("vectors", 2, {1, 2, 4}, "vectors a turn of the copying loop");
+        return [=](EmbeddingForward &e) {
+            Var task{"task"};
+            row_loops(e.y, e.c, e.t, task, lanes, vectors, rows);
+            e.y.parallel(e.b);
+        };
+    });
+}
+
+std::function<void(EmbeddingBackward &)> plan_embedding_backward(const Request &request) {
+    return planned(request, [](const Machine &machine, Knobs &knobs) -> std::function<void(EmbeddingBackward &)> {
+        const int lanes = machine.lanes;
+        const int channels = knobs("channels_per_task", 128, {64, 128, 256},
+                                   "each task adds all rows in order into its own channels, so nothing races; its strip of the table stays in L2");
+        return [=](EmbeddingBackward &e) {
+            Var task{"task"}, v{"v"};
+            e.dweight.update(0).split(e.c, task, e.c, channels, guard).reorder(e.c, e.rows.x, task).parallel(task).vectorize(e.c, lanes, guard);
+            e.dweight.update(1).split(e.c, task, e.c, channels, guard).reorder(e.c, e.token.x, e.token.y, task).parallel(task).vectorize(e.c, lanes, guard);
+        };
+    });
+}
+
+std::function<void(PositionBackward &)> plan_position_backward(const Request &request) {
+    return planned(request, [](const Machine &machine, Knobs &knobs) -> std::function<void(PositionBackward &)> {
+        const int lanes = machine.lanes;
+        const int rows = knobs("rows_per_task", 16, {4, 16, 64}, "a task is some microseconds, far above the cost of handing it out");
+        return [=](PositionBackward &p) {
+            Var task{"task"}, block{"block"};
+            p.dposition.update().split(p.t, task, p.t, rows, guard).parallel(task).split(p.c, block, p.c, lanes, guard).vectorize(p.c);
+            p.sum.compute_at(p.dposition, block).store_in(MemoryType::Stack).vectorize(p.c);
+            p.sum.update().reorder(p.c, p.sequence).vectorize(p.c);
+        };
+    });
+}
+
+}  // namespace aft
