@@ -60,3 +60,20 @@ aft_kernel(embedding_backward_f32 GENERATOR embedding:embedding_backward
            ARGUMENTS "const Tensor &tokens, const Tensor &dy, int32_t accumulate, Tensor &dweight")
 aft_kernel(position_backward_f32 GENERATOR embedding:position_backward
            ARGUMENTS "const Tensor &dy, int32_t accumulate, Tensor &dposition")
+
+# --- loss: softmax cross-entropy with label smoothing (generators/loss.h)
+aft_kernel(softmax_cross_entropy_f32 GENERATOR loss:softmax_cross_entropy
+           ARGUMENTS "const Tensor &logits, const Tensor &targets, float smoothing, float scale, Tensor &loss, Tensor &dlogits")
+aft_kernel(softmax_cross_entropy_loss_f32 GENERATOR loss:softmax_cross_entropy PARAMS gradient=false
+           ARGUMENTS "const Tensor &logits, const Tensor &targets, float smoothing, Tensor &loss")
+
+# --- optimizer: AdamW and the partial sums of a gradient norm (generators/optimizer.h)
+aft_kernel(adamw_f32 GENERATOR optimizer:adamw
+           ARGUMENTS "float learning_rate, float beta1, float beta2, float epsilon, float weight_decay, float correction1, float correction2, float gradient_scale, Tensor &parameter, Tensor &first_moment, Tensor &second_moment, Tensor &gradient")
+aft_kernel(sum_of_squares_f32 GENERATOR optimizer:sum_of_squares ARGUMENTS "const Tensor &x, Tensor &y")
+
+# --- random: dropout by a counter-based generator (generators/random.h)
+aft_kernel(dropout_f32 GENERATOR random:dropout
+           ARGUMENTS "const Tensor &x, int32_t key_low, int32_t key_high, int32_t stream, int32_t step, int32_t first_row, float probability, Tensor &y")
+aft_kernel(dropout_residual_f32 GENERATOR random:dropout PARAMS residual=true
+           ARGUMENTS "const Tensor &x, const Tensor &residual, int32_t key_low, int32_t key_high, int32_t stream, int32_t step, int32_t first_row, float probability, Tensor &y")
