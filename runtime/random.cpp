@@ -59,6 +59,10 @@ Philox::Words Philox::operator()(Words counter) const {
     return {a, b, c, d};
 }
 
+double Philox::uniform(uint64_t index, uint32_t stream) const {
+    return aft::uniform((*this)({uint32_t(index / 4), uint32_t(index / 4 >> 32), stream, 0})[index % 4]);
+}
+
 uint32_t dropout_threshold(float probability) {
     if (!(probability >= 0 && probability < 1)) throw Error("a dropout probability of " + std::to_string(probability) + " is impossible: give 0 or more, below 1");
     return uint32_t(std::ceil(std::min(probability * 4294967296.0f, 4294967040.0f)));

@@ -15,6 +15,9 @@ struct Philox {
 
     explicit Philox(uint64_t seed) : key{uint32_t(seed), uint32_t(seed >> 32)} {}
     Words operator()(Words counter) const;
+
+    // Number `index` of a stream, in (0, 1): the value that fill_uniform(x, 0, 1, seed, stream) rounds to element `index`.
+    double uniform(uint64_t index, uint32_t stream) const;
 };
 
 // A word is kept by dropout when it is at least this: probability * 2^32, rounded up. probability < 1.
