@@ -73,7 +73,7 @@ TEST(AdamW, ChangesNothingForANormThatIsNotFinite) {
     gradients.data()[50] = std::numeric_limits<float>::quiet_NaN();
     AdamW optimizer(100, 50, {.weight_decay = 0.1, .clip = 1});
     EXPECT_FALSE(std::isfinite(optimizer.step(values, gradients, 1e-3, 1)));
-    for (int n = 0; n < 100; n++) EXPECT_EQ(values.data()[n], 1), EXPECT_EQ(optimizer.first_moment().data()[n], 0);
+    for (int n = 0; n < 100; n++) ASSERT_TRUE(values.data()[n] == 1 && optimizer.first_moment().data()[n] == 0);
     EXPECT_EQ(gradients.data()[0], 2);
 }
 
