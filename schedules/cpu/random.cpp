@@ -1,4 +1,7 @@
-// Dropout on a CPU core. A vector of 64-bit lanes makes 4 words a lane by 20 products: about the time of the memory traffic.
+// Dropout on a CPU core. A vector of 64-bit lanes makes 4 words a lane by 20 products, 20 shifts and 20 three-way xors.
+//
+// Measured on one Zen 4 core, AVX-512: 0.49 ns an element, 0.17 of memcpy's rate for the same bytes in L3: bound by the ten
+// rounds, which this core runs in two halves.
 #include "generators/random.h"
 
 #include "schedules/rows.h"
