@@ -23,14 +23,16 @@ inline Halide::Expr strict_difference(Halide::Expr x, Halide::Expr y) {
 inline Halide::Expr exp_clamped(Halide::Expr x) {
     using namespace Halide;
     x = max(x, -87.3f);
-    const Expr n = round(x * 1.44269504f);
+    // n = round(x / ln 2): at 1.5 * 2^23 the unit of the last place is 1, so the addition rounds and the low bits are n.
+    // (A rounding instruction of 512 bits is split in two by LLVM, and a conversion would follow.)
+    const Expr shifted = x * 1.44269504f + 12582912.0f, n = strict_difference(shifted, 12582912.0f);
     // strict: otherwise the two constants of the reduction are folded into one
     const Expr f = strict_difference(x - n * 0.693359375f, n * -2.12194440e-4f);
     Expr p = 1.9875691500e-4f;
     for (float coefficient : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
         p = p * f + coefficient;
     p = (p * f) * f + f + 1.0f;
-    return reinterpret<float>(reinterpret<int>(p) + (cast<int>(n) << 23));
+    return reinterpret<float>(reinterpret<int>(p) + (reinterpret<int>(shifted) << 23));
 }
 
 // exp for any finite x: saturates at e^88 and e^-87.3.
