@@ -107,5 +107,6 @@ function(aft_add_kernels LIBRARY)
                        COMMAND generate_gemm -r halide_runtime -o ${AFT_KERNEL_DIR} -e object target=x86-64-linux
                        DEPENDS Halide::Halide COMMENT "Generating halide_runtime" VERBATIM)
     target_sources(${LIBRARY} PRIVATE ${AFT_OBJECTS} ${AFT_KERNEL_DIR}/halide_runtime.o)
-    target_include_directories(${LIBRARY} PRIVATE ${AFT_KERNEL_DIR} SYSTEM ${Halide_INCLUDE})
+    target_include_directories(${LIBRARY} PRIVATE ${AFT_KERNEL_DIR})
+    target_include_directories(${LIBRARY} SYSTEM PRIVATE ${Halide_INCLUDE})
 endfunction()
