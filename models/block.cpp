@@ -39,7 +39,7 @@ Block::Block(const ModelConfig &config, const ParameterSet &p, int64_t index, co
     if (config.output_projection) output_ = linear_of(p, m + "output");
     up_ = linear_of(p, name_ + ".mlp.up");
     down_ = linear_of(p, name_ + ".mlp.down");
-    for (auto [tensors, get] : {std::pair{&parameters_, optional_value}, std::pair{&gradients_, optional_gradient}}) {
+    for (auto [tensors, get] : {std::pair{&parameters_, &optional_value}, std::pair{&gradients_, &optional_gradient}}) {
         tensors->position_bias = get(p, m + "position_bias");
         tensors->bias_u = get(p, m + "bias_u");
         tensors->bias_v = get(p, m + "bias_v");

@@ -72,7 +72,7 @@ Rows mixer(const ModelConfig &config, const Arrays &p, const std::string &m, con
     for (int64_t t = 0; t < T; t++)
         for (int64_t h = 0; h < heads; h++)
             for (int64_t k = 0; k <= t; k++) w[size_t(t * heads + h)].push_back(bias(config, p, m, t, k, h));
-    Rows y(size_t(T), std::vector<double>(size_t(C)));
+    Rows y = Rows(size_t(T), std::vector<double>(size_t(C)));
     for (int64_t t = 0; t < T; t++)
         for (int64_t c = 0; c < C; c++) {
             const size_t at = size_t(c), head = size_t(c * H / C);
@@ -95,7 +95,7 @@ void add(Rows &x, const Rows &y) {
 
 Rows sequence(const ModelConfig &config, const Arrays &p, const Array &tokens, int64_t b) {
     const int64_t T = tokens.extent(1), C = config.channels;
-    Rows x(size_t(T), std::vector<double>(size_t(C)));
+    Rows x = Rows(size_t(T), std::vector<double>(size_t(C)));
     for (int64_t t = 0; t < T; t++)
         for (int64_t c = 0; c < C; c++)
             x[size_t(t)][size_t(c)] = p.at("embedding.weight")[size_t(int64_t(tokens[size_t(b * T + t)]) * C + c)] + p.at("position.weight")[size_t(t * C + c)];
