@@ -155,12 +155,16 @@ private:
         parts.each([&](const Part &part, int64_t worker) {
             const Tensor query = cut(in.query, part), key = cut(in.key, part), value = cut(in.value, part), y = cut(output, part);
             Tensor s[5];  // num, den, reference, local num, local den
-            for (int64_t n = 0; n < 5; n++) s[n] = scratch_state(scratch, worker, n, part, length);
+            const auto view = [&](int64_t steps) {
+                for (int64_t n = 0; n < 5; n++) s[n] = scratch_state(scratch, worker, n, part, steps);
+            };
+            view(length);
             for (int n = 0; n < 3; n++) fill_row(s[n], n == 2 ? no_reference : 0);
             for (int64_t j = 0; j < chunks; j++) {
                 const int64_t begin = j * length, end = std::min(begin + length, T);
                 const Tensor border = borders.select(0, j);
                 for (int n = 0; n < 3; n++) copy_row(s[n], statistic(border, n, part));
+                if (end - begin < length) view(end - begin);
                 Tensor rows = steps(y, begin, end);
                 kernels().aft_simple_causal_forward_f32(steps(query, begin, end), steps(key, begin, end), steps(value, begin, end), rows, s[0], s[1], s[3], s[4], s[2]);
             }
@@ -179,11 +183,15 @@ private:
             const Tensor query = cut(in.query, part), key = cut(in.key, part), value = cut(in.value, part), dy = cut(output_gradient, part);
             const Tensor dq = cut(gradient.query, part), dk = cut(gradient.key, part), dv = cut(gradient.value, part);
             Tensor s[7];  // num, den, reference; S, P, local S, local P
-            for (int64_t n = 0; n < 7; n++) s[n] = scratch_state(scratch, worker, n, part, length);
+            const auto view = [&](int64_t steps) {
+                for (int64_t n = 0; n < 7; n++) s[n] = scratch_state(scratch, worker, n, part, steps);
+            };
+            view(length);
             for (int n = 3; n < 5; n++) fill_row(s[n], 0);
             for (int64_t j = borders.size(0); j-- > 0;) {
                 const int64_t begin = j * length, end = std::min(begin + length, T);
                 const Tensor border = borders.select(0, j), q = steps(query, begin, end), k = steps(key, begin, end), v = steps(value, begin, end);
+                if (s[0].size(1) != end - begin) view(end - begin);
                 for (int n = 0; n < 3; n++) copy_row(statistic(border, n, part), s[n]);
                 Tensor kept[3];
                 for (int64_t n = 0; n < 3; n++) kept[n] = replayed.select(0, worker).slice(0, n, n + 1).slice(1, 0, end - begin).slice(2, 0, part.width());
@@ -204,9 +212,13 @@ private:
         parts.each([&](const Part &part, int64_t worker) {
             const Tensor key = cut(in.key, part), value = cut(in.value, part);
             Tensor s[5];
-            for (int64_t n = 0; n < 5; n++) s[n] = n < 3 ? state(states, n, part, length) : scratch_state(scratch, worker, n - 3, part, length);
+            const auto view = [&](int64_t steps) {
+                for (int64_t n = 0; n < 5; n++) s[n] = n < 3 ? state(states, n, part, steps) : scratch_state(scratch, worker, n - 3, part, steps);
+            };
+            view(length);
             for (int64_t begin = 0; begin < T; begin += length) {
                 const int64_t end = std::min(begin + length, T);
+                if (end - begin < length) view(end - begin);
                 kernels().aft_simple_statistics_f32(steps(key, begin, end), steps(value, begin, end), s[0], s[1], s[3], s[4], s[2]);
             }
         });
@@ -236,10 +248,13 @@ private:
         parts.each([&](const Part &part, int64_t worker) {
             const Tensor query = cut(in.query, part), dy = cut(output_gradient, part), dq = cut(gradient.query, part);
             const Tensor num = statistic(total, 0, part), den = statistic(total, 1, part);
-            Tensor s = scratch_state(sums, worker, 0, part, length), local_s = scratch_state(sums, worker, 1, part, length);
+            Tensor s, local_s;
+            const auto view = [&](int64_t steps) { s = scratch_state(sums, worker, 0, part, steps), local_s = scratch_state(sums, worker, 1, part, steps); };
+            view(length);
             fill_row(s, 0);
             for (int64_t begin = 0; begin < T; begin += length) {
                 const int64_t end = std::min(begin + length, T);
+                if (end - begin < length) view(end - begin);
                 Tensor rows = steps(dq, begin, end);
                 kernels().aft_simple_gate_backward_f32(steps(query, begin, end), steps(dy, begin, end), num, den, rows, s, local_s);
             }
