@@ -27,6 +27,9 @@ inline Halide::Expr exp_clamped(Halide::Expr x) {
 // exp for any finite x: saturates at e^88 and e^-87.3.
 inline Halide::Expr exp_any(Halide::Expr x) { return exp_clamped(Halide::min(x, 88.0f)); }
 
+// exp for x <= 88 that ends in 0: below exp(-87.3) it is 0, so a factor is either good to rounding or absent.
+inline Halide::Expr exp_to_zero(Halide::Expr x) { return Halide::select(x < -87.3f, 0.0f, exp_clamped(x)); }
+
 // 1 + exp(-x) = 1 / sigmoid(x): a gate is a division by this.
 inline Halide::Expr sigmoid_inverse(Halide::Expr x) { return 1.0f + exp_any(-x); }
 

@@ -171,12 +171,13 @@ ExactRule::ExactRule(int64_t B, int64_t T, int64_t C, double key_spread, double 
 }
 
 bool ExactRule::backward(float den, float output_gradient) const {
-    return !(den >= std::max(smallest, std::abs(output_gradient) * gradient_factor));
+    return den < std::max(smallest, std::abs(output_gradient) * gradient_factor);
 }
 
 bool ExactRule::forward(float den, float ratio) const {
-    if (den >= forward_limit_) return !std::isfinite(ratio);
-    return !(den >= smallest) || !std::isfinite(ratio) || !(forward_loss_ <= 0x1p-20 * std::abs(double(ratio)) * den);
+    // Comparisons with NaN are false: the NaN of a diverged run passes through instead of taking the slow path everywhere.
+    if (!(den < forward_limit_)) return false;
+    return den < smallest || forward_loss_ > 0x1p-20 * std::abs(double(ratio)) * den;
 }
 
 int64_t exact_forward(const ExactProblem &in, const PairBias &bias, const ExactRule &rule, Tensor &output, Tensor &ratio, Tensor &den) {
