@@ -19,3 +19,30 @@ aft_kernel(gemm_nt_bias_gelu_f32 GENERATOR gemm:gemm PARAMS layout=nt epilogue=b
            VARIANTS "skinny:c.size(0) <= 8" large)
 aft_kernel(gemm_nn_gelu_backward_f32 GENERATOR gemm:gemm PARAMS layout=nn epilogue=gelu_backward
            ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &pre, Tensor &c" VARIANTS large)
+
+# --- aft_full: the elementwise kernels around the dense products of AFT-full (generators/aft_full.h)
+aft_kernel(aft_full_range_f32 GENERATOR aft_full:range
+           ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &high_in, const Tensor &low_in, const Tensor &largest_in, Tensor &high, Tensor &low, Tensor &largest")
+aft_kernel(aft_full_reference_f32 GENERATOR aft_full:reference
+           ARGUMENTS "const Tensor &w, const Tensor &high_in, const Tensor &low_in, int32_t offset, Tensor &high, Tensor &low")
+aft_kernel(aft_full_reference_f64 GENERATOR aft_full:reference PARAMS wide=true
+           ARGUMENTS "const Tensor &w, const Tensor &high_in, const Tensor &low_in, int32_t offset, Tensor &high, Tensor &low")
+aft_kernel(aft_full_weights_f32 GENERATOR aft_full:weights
+           ARGUMENTS "const Tensor &w, const Tensor &reference, int32_t offset, Tensor &weights")
+aft_kernel(aft_full_weights_f64 GENERATOR aft_full:weights PARAMS wide=true
+           ARGUMENTS "const Tensor &w, const Tensor &reference, int32_t offset, Tensor &weights")
+aft_kernel(aft_full_products_f64 GENERATOR aft_full:products ARGUMENTS "const Tensor &u, const Tensor &v, Tensor &w")
+aft_kernel(aft_full_pack_f32 GENERATOR aft_full:pack
+           ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &high, float sign, Tensor &weighted, Tensor &weights")
+aft_kernel(aft_full_output_f32 GENERATOR aft_full:output
+           ARGUMENTS "const Tensor &query, const Tensor &num, const Tensor &den, Tensor &output, Tensor &ratio, Tensor &den_out")
+aft_kernel(aft_full_gate_f32 GENERATOR aft_full:gate
+           ARGUMENTS "const Tensor &query, const Tensor &ratio, const Tensor &den, const Tensor &output_gradient, float smallest, float gradient_factor, Tensor &query_gradient, Tensor &g, Tensor &g_ratio")
+aft_kernel(aft_full_rescale_f32 GENERATOR aft_full:rescale
+           ARGUMENTS "const Tensor &g, const Tensor &g_ratio, const Tensor &from, const Tensor &to, Tensor &scaled, Tensor &scaled_ratio")
+aft_kernel(aft_full_keys_f32 GENERATOR aft_full:keys
+           ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &high, const Tensor &s, const Tensor &p, Tensor &key_gradient, Tensor &value_gradient")
+aft_kernel(aft_full_bias_f32 GENERATOR aft_full:bias
+           ARGUMENTS "const Tensor &weights, const Tensor &products, int32_t accumulate, Tensor &gradient")
+aft_kernel(aft_full_step_f32 GENERATOR aft_full:step
+           ARGUMENTS "const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &w, Tensor &output")

@@ -1,0 +1,275 @@
+#include "generators/aft_full.h"
+
+#include "generators/kernel_generator.h"
+
+namespace aft {
+
+// high, low, largest [B, C] of the keys and values [B, L, C] and of what is given.
+class AftFullRange : public KernelGenerator<AftFullRange> {
+public:
+    Input<Buffer<float, 3>> key{"key"}, value{"value"};
+    Input<Buffer<float, 2>> high_in{"high_in"}, low_in{"low_in"}, largest_in{"largest_in"};
+    Output<Func> range{"range", {Float(32), Float(32), Float(32)}, 2};
+
+    void generate() {
+        const auto C = key.dim(0).extent(), L = key.dim(1).extent(), B = key.dim(2).extent();
+        start_at_zero(key), shaped(value, {C, L, B});
+        for (auto *x : {&high_in, &low_in, &largest_in}) shaped(*x, {C, B});
+        AftRange r;
+        const Expr c = inside(r.c, C);
+        r.key_time = RDom(0, L, "key_time");
+        r.result(r.c, r.b) = Tuple(high_in(c, r.b), low_in(c, r.b), largest_in(c, r.b));
+        const Expr K = key(c, r.key_time, r.b), V = value(c, r.key_time, r.b);
+        const Tuple before = r.result(r.c, r.b);
+        r.result(r.c, r.b) = Tuple(max(before[0], K), min(before[1], K), max(before[2], abs(V)));
+        plan_aft_full(request()).range(r);
+        range = r.result;
+        shaped(r.result.output_buffers()[0], {C, B});
+    }
+};
+
+// high, low [R] of a tile w [R, L]: row t may see key x where x <= t + offset.
+class AftFullReference : public KernelGenerator<AftFullReference> {
+public:
+    Param<bool> wide{"wide", false};
+
+    void configure() {
+        w_ = add_input<Buffer<>>("w", Float(wide ? 64 : 32), 2);
+        high_ = add_input<Buffer<double, 1>>("high_in");
+        low_ = add_input<Buffer<double, 1>>("low_in");
+        offset_ = add_input<int32_t>("offset");
+        range_ = add_output<Func>("range", std::vector<Type>{Float(64), Float(64)}, 1);
+    }
+
+    void generate() {
+        const AftFullPlan plan = plan_aft_full(request());
+        const auto L = w_->dim(0).extent(), R = w_->dim(1).extent();
+        start_at_zero(*w_), shaped(*high_, {R}), shaped(*low_, {R});
+        AftReference r;
+        r.steps = RDom(0, ceil_div(L, plan.lanes), "steps");
+        r.lanes = RDom(0, plan.lanes, "lanes");
+        const Type type = Float(wide ? 64 : 32);
+        const Expr x = r.steps * plan.lanes + r.lane, none = cast(type, 3e38f);
+        const Expr allowed = x < L && x <= r.t + *offset_, w = (*w_)(inside(x, L), r.t);
+        r.partial(r.lane, r.t) = Tuple(-none, none);
+        r.partial(r.lane, r.t) = Tuple(max(r.partial(r.lane, r.t)[0], select(allowed, w, -none)), min(r.partial(r.lane, r.t)[1], select(allowed, w, none)));
+        r.result(r.t) = Tuple((*high_)(r.t), (*low_)(r.t));
+        r.result(r.t) = Tuple(max(r.result(r.t)[0], cast<double>(r.partial(r.lanes, r.t)[0])), min(r.result(r.t)[1], cast<double>(r.partial(r.lanes, r.t)[1])));
+        plan.reference(r);
+        *range_ = r.result;
+        shaped(r.result.output_buffers()[0], {R});
+    }
+
+private:
+    Input<Buffer<>> *w_;
+    Input<Buffer<double, 1>> *high_, *low_;
+    Input<int32_t> *offset_;
+    Output<Func> *range_;
+};
+
+// E [R, L] = exp(w - r), 0 where x > t + offset.
+class AftFullWeights : public KernelGenerator<AftFullWeights> {
+public:
+    Param<bool> wide{"wide", false};
+
+    void configure() {
+        w_ = add_input<Buffer<>>("w", Float(wide ? 64 : 32), 2);
+        reference_ = add_input<Buffer<double, 1>>("reference");
+        offset_ = add_input<int32_t>("offset");
+        weights_ = add_output<Buffer<float, 2>>("weights");
+    }
+
+    void generate() {
+        const auto L = w_->dim(0).extent(), R = w_->dim(1).extent();
+        start_at_zero(*w_), shaped(*reference_, {R});
+        AftTile e;
+        const Expr w = (*w_)(inside(e.x, L), e.t), r = (*reference_)(e.t);
+        const Expr rise = wide ? cast<float>(w - r) : w - cast<float>(r);
+        e.result(e.x, e.t) = select(e.x <= e.t + *offset_, exp_to_zero(min(rise, 0.0f)), 0.0f);
+        plan_aft_full(request()).tile(e);
+        *weights_ = e.result;
+        shaped(*weights_, {L, R});
+    }
+
+private:
+    Input<Buffer<>> *w_;
+    Input<Buffer<double, 1>> *reference_;
+    Input<int32_t> *offset_;
+    Output<Buffer<float, 2>> *weights_;
+};
+
+// w [R, L] = u [R, d'] v [L, d']^T in double.
+class AftFullProducts : public KernelGenerator<AftFullProducts> {
+public:
+    Input<Buffer<float, 2>> u{"u"}, v{"v"};
+    Output<Buffer<double, 2>> w{"w"};
+
+    void generate() {
+        const auto D = u.dim(0).extent(), R = u.dim(1).extent(), L = v.dim(1).extent();
+        start_at_zero(u), shaped(v, {D, L});
+        AftProducts p;
+        p.inner = RDom(0, D, "inner");
+        p.v_wide(p.x, p.d) = cast<double>(v(p.d, inside(p.x, L)));
+        p.u_wide(p.d, p.t) = cast<double>(u(p.d, p.t));
+        p.result(p.x, p.t) += p.u_wide(p.inner, p.t) * p.v_wide(p.x, p.inner);
+        plan_aft_full(request()).products(p);
+        w = p.result;
+        shaped(w, {L, R});
+    }
+};
+
+// (e V, sign e) [B, L, C] with e = exp(K - m).
+class AftFullPack : public KernelGenerator<AftFullPack> {
+public:
+    Input<Buffer<float, 3>> key{"key"}, value{"value"};
+    Input<Buffer<float, 2>> high{"high"};
+    Input<float> sign{"sign"};
+    Output<Func> packed{"packed", {Float(32), Float(32)}, 3};
+
+    void generate() {
+        const auto C = key.dim(0).extent(), L = key.dim(1).extent(), B = key.dim(2).extent();
+        start_at_zero(key), shaped(value, {C, L, B}), shaped(high, {C, B});
+        AftRows r;
+        const Expr c = inside(r.c, C), e = exp_to_zero(min(key(c, r.t, r.b) - high(c, r.b), 0.0f));
+        r.result(r.c, r.t, r.b) = Tuple(e * value(c, r.t, r.b), e * sign);
+        plan_aft_full(request()).rows(r);
+        packed = r.result;
+        shaped(r.result.output_buffers()[0], {C, L, B});
+    }
+};
+
+// (y, R, den) [B, L, C] from num and den.
+class AftFullOutput : public KernelGenerator<AftFullOutput> {
+public:
+    Input<Buffer<float, 3>> query{"query"}, num{"num"}, den{"den"};
+    Output<Func> output{"output", {Float(32), Float(32), Float(32)}, 3};
+
+    void generate() {
+        const auto C = query.dim(0).extent(), L = query.dim(1).extent(), B = query.dim(2).extent();
+        start_at_zero(query), shaped(num, {C, L, B}), shaped(den, {C, L, B});
+        AftRows r;
+        const Expr c = inside(r.c, C), d = den(c, r.t, r.b), ratio = num(c, r.t, r.b) / d;
+        r.result(r.c, r.t, r.b) = Tuple(Gate(query(c, r.t, r.b)).times(ratio), ratio, d);
+        plan_aft_full(request()).rows(r);
+        output = r.result;
+        shaped(r.result.output_buffers()[0], {C, L, B});
+    }
+};
+
+// (dQ, G, G R) [B, L, C]; G = 0 for the elements of the exact path, ExactRule::backward's comparison.
+class AftFullGate : public KernelGenerator<AftFullGate> {
+public:
+    Input<Buffer<float, 3>> query{"query"}, ratio{"ratio"}, den{"den"}, output_gradient{"output_gradient"};
+    Input<float> smallest{"smallest"}, gradient_factor{"gradient_factor"};
+    Output<Func> gradients{"gradients", {Float(32), Float(32), Float(32)}, 3};
+
+    void generate() {
+        const auto C = query.dim(0).extent(), L = query.dim(1).extent(), B = query.dim(2).extent();
+        start_at_zero(query);
+        for (auto *x : {&ratio, &den, &output_gradient}) shaped(*x, {C, L, B});
+        AftRows r;
+        const Expr c = inside(r.c, C), R = ratio(c, r.t, r.b), d = den(c, r.t, r.b), dy = output_gradient(c, r.t, r.b);
+        const Gate gate(query(c, r.t, r.b));
+        const Expr is_exact = d < max(smallest, abs(dy) * gradient_factor);
+        const Expr G = select(is_exact, 0.0f, gate.times(dy) / select(is_exact, 1.0f, d));
+        r.result(r.c, r.t, r.b) = Tuple((dy * gate.h * gate.s) * (R * gate.h * gate.s), G, G * R);
+        plan_aft_full(request()).rows(r);
+        gradients = r.result;
+        shaped(r.result.output_buffers()[0], {C, L, B});
+    }
+};
+
+// (G, G R) exp(from - to): to the references of an earlier block of keys.
+class AftFullRescale : public KernelGenerator<AftFullRescale> {
+public:
+    Input<Buffer<float, 3>> g{"g"}, g_ratio{"g_ratio"};
+    Input<Buffer<float, 2>> from{"from"}, to{"to"};
+    Output<Func> scaled{"scaled", {Float(32), Float(32)}, 3};
+
+    void generate() {
+        const auto C = g.dim(0).extent(), L = g.dim(1).extent(), B = g.dim(2).extent();
+        start_at_zero(g), shaped(g_ratio, {C, L, B}), shaped(from, {C, B}), shaped(to, {C, B});
+        AftRows r;
+        const Expr c = inside(r.c, C);
+        Func factor("factor");
+        factor(r.c, r.b) = exp_to_zero(min(from(inside(r.c, C), r.b) - to(inside(r.c, C), r.b), 0.0f));
+        r.result(r.c, r.t, r.b) = Tuple(g(c, r.t, r.b) * factor(r.c, r.b), g_ratio(c, r.t, r.b) * factor(r.c, r.b));
+        plan_aft_full(request()).rows(r);
+        scaled = r.result;
+        shaped(r.result.output_buffers()[0], {C, L, B});
+    }
+};
+
+// (dK, dV) [B, L, C] from S and P.
+class AftFullKeys : public KernelGenerator<AftFullKeys> {
+public:
+    Input<Buffer<float, 3>> key{"key"}, value{"value"};
+    Input<Buffer<float, 2>> high{"high"};
+    Input<Buffer<float, 3>> s{"s"}, p{"p"};
+    Output<Func> gradients{"gradients", {Float(32), Float(32)}, 3};
+
+    void generate() {
+        const auto C = key.dim(0).extent(), L = key.dim(1).extent(), B = key.dim(2).extent();
+        start_at_zero(key), shaped(high, {C, B});
+        for (auto *x : {&value, &s, &p}) shaped(*x, {C, L, B});
+        AftRows r;
+        const Expr c = inside(r.c, C), e = exp_to_zero(min(key(c, r.t, r.b) - high(c, r.b), 0.0f));
+        const Expr dV = e * s(c, r.t, r.b);
+        r.result(r.c, r.t, r.b) = Tuple(dV * value(c, r.t, r.b) - e * p(c, r.t, r.b), dV);
+        plan_aft_full(request()).rows(r);
+        gradients = r.result;
+        shaped(r.result.output_buffers()[0], {C, L, B});
+    }
+};
+
+// dw [R, L] = (accumulate ? dw : 0) + E (.) products.
+class AftFullBias : public KernelGenerator<AftFullBias> {
+public:
+    Input<Buffer<float, 2>> weights{"weights"}, products{"products"};
+    Input<int32_t> accumulate{"accumulate"};
+    Output<Buffer<float, 2>> gradient{"gradient"};
+
+    void generate() {
+        const auto L = weights.dim(0).extent(), R = weights.dim(1).extent();
+        start_at_zero(weights), shaped(products, {L, R});
+        AftTile g;
+        const Expr x = inside(g.x, L);
+        g.result(g.x, g.t) = undef<float>();
+        g.result(g.x, g.t) = select(accumulate != 0, g.result(g.x, g.t), 0.0f) + weights(x, g.t) * products(x, g.t);
+        plan_aft_full(request()).tile(g);
+        gradient = g.result;
+        shaped(gradient, {L, R});
+    }
+};
+
+// y [B, C] of one query [B, C] against keys and values [B, t, C] with bias w [t] in double.
+class AftFullStep : public KernelGenerator<AftFullStep> {
+public:
+    Input<Buffer<float, 2>> query{"query"};
+    Input<Buffer<float, 3>> key{"key"}, value{"value"};
+    Input<Buffer<double, 1>> w{"w"};
+    Output<Buffer<float, 2>> output{"output"};
+
+    void generate() {
+        const auto C = key.dim(0).extent(), T = key.dim(1).extent(), B = key.dim(2).extent();
+        start_at_zero(key), shaped(value, {C, T, B}), shaped(query, {C, B}), shaped(w, {T});
+        AftStep step(query, key, value, w, C, T);
+        plan_aft_full(request()).step(step);
+        output = step.result;
+        shaped(output, {C, B});
+    }
+};
+
+}  // namespace aft
+
+HALIDE_REGISTER_GENERATOR(aft::AftFullRange, range)
+HALIDE_REGISTER_GENERATOR(aft::AftFullReference, reference)
+HALIDE_REGISTER_GENERATOR(aft::AftFullWeights, weights)
+HALIDE_REGISTER_GENERATOR(aft::AftFullProducts, products)
+HALIDE_REGISTER_GENERATOR(aft::AftFullPack, pack)
+HALIDE_REGISTER_GENERATOR(aft::AftFullOutput, output)
+HALIDE_REGISTER_GENERATOR(aft::AftFullGate, gate)
+HALIDE_REGISTER_GENERATOR(aft::AftFullRescale, rescale)
+HALIDE_REGISTER_GENERATOR(aft::AftFullKeys, keys)
+HALIDE_REGISTER_GENERATOR(aft::AftFullBias, bias)
+HALIDE_REGISTER_GENERATOR(aft::AftFullStep, step)
