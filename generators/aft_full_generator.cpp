@@ -234,7 +234,7 @@ public:
         start_at_zero(weights), shaped(products, {L, R});
         AftTile g;
         const Expr x = inside(g.x, L);
-        g.result(g.x, g.t) = undef<float>();
+        g.result(g.x, g.t) = Halide::undef<float>();
         g.result(g.x, g.t) = select(accumulate != 0, g.result(g.x, g.t), 0.0f) + weights(x, g.t) * products(x, g.t);
         plan_aft_full(request()).tile(g);
         gradient = g.result;
