@@ -27,7 +27,7 @@ std::string number(double x) {
 std::string name_of(const Full &f) {
     std::string name = std::string("aft_full ") + (f.causal ? "causal" : "bidirectional") + (f.D ? " factors=" + std::to_string(f.D) : " dense");
     name += " B=" + std::to_string(f.B) + " T=" + std::to_string(f.T) + " C=" + std::to_string(f.C);
-    name += f.pattern == Keys::equal ? " keys=equal" : (f.pattern == Keys::huge_last ? " keys=last+" : " keys=") + number(f.keys);
+    name += (f.pattern == Keys::equal ? " keys=all " : f.pattern == Keys::huge_last ? " keys=last+" : " keys=") + number(f.keys);
     name += " bias=" + number(f.bias);
     if (f.value != 1) name += " value=" + number(f.value);
     if (f.gradient != 1) name += " gradient=" + number(f.gradient);
