@@ -215,6 +215,9 @@ void exact_backward(const ExactProblem &in, PairBias &bias, const ExactRule &rul
             if (rule.backward(d[c], dy[c])) found(c);
     };
     each_block(in, bias, is_exact, [&](Block &block) {
+        count_exact_elements(std::ranges::count_if(block.elements, [&](const Element &e) {
+            return at(den, e.b, block.w.times[size_t(e.row)])[e.c] != 0;  // the others were counted in forward
+        }));
         // dK and dV. The channels of a head share its column of K: the head's task adds them in order, so tasks are heads then.
         const bool shared = n.keys != n.C;
         std::vector<double> head_sums(shared ? size_t(n.B * n.C * n.T) : 0);
