@@ -1,8 +1,365 @@
+// AFT-local (SPEC F2, F5, F6): a band of weights and a running state. Formulas and layouts: generators/aft_window.h.
+//
+// A unit is a sequence and some channels; it is walked in pieces of rows whose packed keys (or queries) stay in L2. Units are
+// independent and run in parallel; each group of units has scratch of its own and, in backward, its own sum of dw. Groups
+// are cut by shape, so results do not depend on the threads.
+//
+// References: m[I] is the maximum of K up to the end of piece I (causal) or over the sequence; r[t] the maximum of w over the keys of a
+// row, far ones included. Elements that these cannot hold go to the exact path, as in AFT-full.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
+
 #include "aft/error.h"
+#include "kernel_table.h"
+#include "models/mixers/exact_path.h"
 #include "models/mixers/mixers.h"
+#include "runtime/parallel.h"
 
 namespace aft {
+namespace {
 
-std::unique_ptr<Mixer> make_local_mixer(const MixerOptions &) { throw Error("AFT-local is not in this build"); }
+constexpr int64_t granule = 12, panel = 16;  // of generators/aft_window.h
+constexpr int64_t longest_piece = 256;       // rows: a later key of the piece is all that can push an early row out of range
+
+int64_t ceil_div(int64_t x, int64_t y) { return (x + y - 1) / y; }
+int64_t round_up(int64_t x, int64_t to) { return ceil_div(x, to) * to; }
+
+// The band: row t of a table holds the weights of the rows  t / granule * granule - before + [0, width)  of the other side.
+struct Band {
+    bool causal;
+    int64_t T, window, reach;  // reach: rows seen beyond the granule, a multiple of 4
+    Band(const MixerOptions &options, int64_t T)
+        : causal(options.causal), T(T), window(std::clamp<int64_t>(options.window, 1, T)), reach(round_up(window - 1, 4)) {}
+
+    // Of queries over keys, and of keys over queries.
+    int32_t before(bool of_queries) const { return int32_t(of_queries || !causal ? reach : 0); }
+    int32_t after(bool of_queries) const { return before(!of_queries); }
+    int32_t direction(bool of_queries) const { return causal ? (of_queries ? -1 : 1) : 0; }
+    int64_t width() const { return causal ? reach + granule : 2 * reach + granule; }
+};
+
+// What every pass cuts the work into.
+struct Cut {
+    int64_t B, T, C, piece, pieces, channels, blocks, units, groups;
+
+    Cut(int64_t B, int64_t T, int64_t C, int64_t most_groups) : B(B), T(T), C(C) {
+        pieces = ceil_div(T, longest_piece);
+        piece = round_up(ceil_div(T, pieces), granule);
+        pieces = ceil_div(T, piece);
+        for (channels = 128; channels > 32 && B * ceil_div(C, channels) < 4;) channels /= 2;
+        blocks = ceil_div(C, channels), units = B * blocks;
+        groups = std::min(units, most_groups);
+    }
+    int64_t panels() const { return ceil_div(std::min(C, channels), panel); }
+    int64_t begin(int64_t I) const { return I * piece; }
+    int64_t end(int64_t I) const { return std::min(T, (I + 1) * piece); }
+
+    struct Unit {
+        int64_t b, c0, c1;
+        bool first;  // of its group
+        int64_t panels() const { return ceil_div(c1 - c0, panel); }
+        Tensor of(const Tensor &x) const { return x.select(0, b).slice(1, c0, c1); }       // [B, T, C] -> [T, c]
+        Tensor of_maxima(const Tensor &x) const { return x.select(1, b).slice(1, c0, c1); }  // [pieces, B, C] -> [pieces, c]
+    };
+    // visit(group, unit), groups in parallel, the units of a group in order.
+    template <class Visit>
+    void each(const Visit &visit) const {
+        parallel_for(groups, [&](int64_t g) {
+            const int64_t first = g * units / groups, last = (g + 1) * units / groups;
+            for (int64_t u = first; u < last; u++) {
+                const int64_t c0 = u % blocks * channels;
+                visit(g, Unit{u / blocks, c0, std::min(C, c0 + channels), u == first});
+            }
+        });
+    }
+};
+
+// A pack of rows: [panels, rows, 2, 16] for the kernels that fill it, [panels, rows, 32] for products of rows.
+struct Pack {
+    Tensor parts, flat;
+    Pack(const Tensor &memory, int64_t panels, int64_t rows) {
+        const Tensor used = memory.slice(0, 0, panels * rows * 2 * panel);
+        parts = used.reshape({panels, rows, 2, panel}), flat = used.reshape({panels, rows, 2 * panel});
+    }
+};
+
+Tensor state_of(const Tensor &memory, int64_t panels) { return memory.slice(0, 0, panels); }
+
+// Rows of the other side that a piece sees, from `first` on; pack row p is row p - missing of them.
+struct Seen {
+    int64_t first, last, rows;
+    int32_t missing;
+    Seen(const Cut &cut, int64_t I, int64_t before, int64_t after) {
+        const int64_t begin = cut.begin(I), end = cut.end(I);
+        first = std::max<int64_t>(0, begin - before), last = std::min(cut.T, end + after);
+        rows = before + round_up(end - begin, granule) + after, missing = int32_t(before - (begin - first));
+    }
+};
+
+double largest_norm(const Tensor &x, int64_t rows) {
+    double most = 0;
+    for (int64_t t = 0; t < rows; t++) {
+        const float *row = x.data() + t * x.stride(0);
+        float sum[8] = {};
+        for (int64_t d = 0; d < x.size(1); d++) sum[d % 8] += row[d] * row[d];
+        double total = 0;
+        for (float part : sum) total += part;
+        most = std::max(most, total);
+    }
+    return std::sqrt(most);
+}
+
+// [1, rows, X]: the first rows of a factor, X a multiple of the lanes.
+Tensor factor_rows(const Tensor &x, int64_t rows, Arena &arena) {
+    const int64_t D = x.size(1), X = round_up(D, panel);
+    if (X == D) return x.slice(0, 0, rows).reshape({1, rows, D});
+    Tensor padded = arena.allocate({1, rows, X});
+    padded.fill(0);
+    Tensor inside = padded.select(0, 0).slice(1, 0, D);
+    inside.copy_from(x.slice(0, 0, rows));
+    return padded;
+}
+
+enum Kept { ratio, den, maxima, table, far_weights, facts };  // MixerSaved; facts: spreads of K and w, max |V|
+
+class LocalMixer : public Mixer {
+public:
+    explicit LocalMixer(const MixerOptions &options) : Mixer(options) {}
+
+    void forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, Arena &arena) const override;
+    void backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) const override;
+    MixerState start(const MixerTensors &parameters, int64_t batch, int64_t channels, int64_t length) const override;
+    void prefill(const MixerTensors &in, MixerState &state, Arena &arena) const override;
+    void step(const MixerTensors &in, MixerState &state, Tensor &output, Arena &arena) const override;
+
+private:
+    double make_table(const MixerTensors &in, const Band &band, Tensor &table, Tensor &far, Arena &arena) const;
+    void find_references(const MixerTensors &in, const Cut &cut, Tensor &maxima, double *facts, Arena &arena) const;
+    void add_bias_gradient(const MixerTensors &in, const Band &band, const Tensor &transposed, const Tensor &partial, MixerTensors &gradient, Arena &arena) const;
+
+    std::unique_ptr<PairBias> pair_bias(const MixerTensors &in, const MixerTensors &gradient) const {
+        if (in.position_bias.defined()) return std::make_unique<DenseBias>(in.position_bias, gradient.position_bias, options_.window);
+        return std::make_unique<FactorisedBias>(in.bias_u, in.bias_v, gradient.bias_u, gradient.bias_v, options_.window);
+    }
+    static ExactRule rule(const MixerSaved &saved, const Cut &cut) {
+        const double *fact = saved.tensors[facts].data<double>();
+        return {cut.B, cut.T, cut.C, fact[0], fact[1], fact[2]};
+    }
+};
+
+// exp(w - r), far weights, and the largest max - min of w in a row.
+double LocalMixer::make_table(const MixerTensors &in, const Band &band, Tensor &table, Tensor &far, Arena &arena) const {
+    ArenaScope scope(arena);
+    const int64_t T = band.T;
+    const int32_t before = band.before(true);
+    Tensor spread = arena.allocate({T}), scores;
+    bool wide = false;
+    if (options_.window == 0) {
+        scores = arena.allocate({T, band.width()});
+        scores.fill(0);
+    } else if (in.position_bias.defined()) {
+        scores = arena.allocate({T, band.width()});
+        for (int64_t t = 0; t < T; t++) {
+            const int64_t first = std::max<int64_t>(0, t - band.window + 1), last = band.causal ? t + 1 : std::min(T, t + band.window);
+            const int64_t base = t / granule * granule - before;
+            std::memcpy(scores.data() + t * band.width() + first - base, in.position_bias.data() + t * in.position_bias.stride(0) + first, size_t(last - first) * 4);
+        }
+    } else {
+        // An fp32 dot product is off by some eps |u| |v|, and exp(w) by that factor: beyond 32 in double.
+        wide = largest_norm(in.bias_u, T) * largest_norm(in.bias_v, T) > 32;
+        scores = arena.allocate({T, band.width()}, wide ? DType::f64 : DType::f32);
+        const Tensor u = factor_rows(in.bias_u, T, arena), v = factor_rows(in.bias_v, T, arena);
+        (wide ? kernels().aft_window_dots_f64 : kernels().aft_window_dots_f32)(u, v, 0, before, scores);
+    }
+    (wide ? kernels().aft_window_table_f64 : kernels().aft_window_table_f32)(scores, int32_t(band.window), before, band.causal, table, far, spread);
+    return *std::max_element(spread.data(), spread.data() + T);
+}
+
+// maxima [pieces, B, C], the spread of K in a column and max |V|.
+void LocalMixer::find_references(const MixerTensors &in, const Cut &cut, Tensor &maxima, double *fact, Arena &arena) const {
+    ArenaScope scope(arena);
+    Tensor lowest = arena.allocate({2, cut.B, cut.C}), high = arena.allocate({cut.B, cut.C}), low = arena.allocate({cut.B, cut.C});
+    Tensor start = arena.allocate({2, cut.B, cut.C});
+    start.select(0, 0).fill(-3e38f), start.select(0, 1).fill(3e38f);
+    Tensor key_low = arena.allocate({cut.pieces, cut.B, cut.C});
+    cut.each([&](int64_t, const Cut::Unit &unit) {
+        const Tensor key = unit.of(in.key), m = unit.of_maxima(maxima), l = unit.of_maxima(key_low), none = unit.of_maxima(start);
+        for (int64_t I = 0; I < cut.pieces; I++) {
+            Tensor m_out = m.select(0, I), l_out = l.select(0, I);
+            kernels().aft_window_range_f32(key.slice(0, cut.begin(I), cut.end(I)), I ? m.select(0, I - 1) : none.select(0, 0),
+                                           I ? l.select(0, I - 1) : none.select(0, 1), m_out, l_out);
+        }
+        if (!options_.causal)
+            for (int64_t I = 0; I + 1 < cut.pieces; I++) m.select(0, I).copy_from(m.select(0, cut.pieces - 1));
+        Tensor v_high = high.select(0, unit.b).slice(0, unit.c0, unit.c1), v_low = low.select(0, unit.b).slice(0, unit.c0, unit.c1);
+        kernels().aft_window_range_f32(unit.of(in.value), none.select(0, 0), none.select(0, 1), v_high, v_low);
+    });
+    fact[0] = fact[2] = 0;
+    const float *top = maxima.select(0, cut.pieces - 1).data(), *bottom = key_low.select(0, cut.pieces - 1).data();
+    for (int64_t n = 0; n < cut.B * cut.C; n++) {
+        fact[0] = std::max(fact[0], double(top[n]) - bottom[n]);
+        fact[2] = std::max({fact[2], double(high.data()[n]), -double(low.data()[n])});
+    }
+}
+
+void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, Arena &arena) const {
+    check_mixer_tensors(options_, in);
+    const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2);
+    const Band band(options_, T);
+    const Cut cut(B, T, C, 64);
+    saved.tensors = {arena.allocate({B, T, C}),         arena.allocate({B, T, C}), arena.allocate({cut.pieces, B, C}),
+                     arena.allocate({T, band.width()}), arena.allocate({T}),       arena.allocate({3}, DType::f64)};
+    ArenaScope scope(arena);
+    double *fact = saved.tensors[facts].data<double>();
+    find_references(in, cut, saved.tensors[maxima], fact, arena);
+    fact[1] = make_table(in, band, saved.tensors[table], saved.tensors[far_weights], arena);
+
+    const int32_t before = band.before(true), after = band.after(true);
+    const int64_t panels = cut.panels(), carried = options_.causal ? 2 : cut.pieces + 3;  // two carried states, a total and the sums behind each piece
+    const Tensor packs = arena.allocate({cut.groups, panels * Seen(cut, 0, before, after).rows * 2 * panel + panels * 2 * panel * granule});
+    const Tensor states = arena.allocate({cut.groups, carried, panels, 2, panel}), ones = arena.allocate({cut.piece});
+    Tensor(ones).fill(1);
+
+    cut.each([&](int64_t g, const Cut::Unit &unit) {
+        const Tensor query = unit.of(in.query), key = unit.of(in.key), value = unit.of(in.value), m = unit.of_maxima(saved.tensors[maxima]);
+        const Tensor y = unit.of(output), R = unit.of(saved.tensors[ratio]), d = unit.of(saved.tensors[den]);
+        const Tensor memory = packs.select(0, g), mine = states.select(0, g);
+        const auto state = [&](int64_t n) { return state_of(mine.select(0, n), unit.panels()); };
+        state(0).fill(0);
+        if (!options_.causal) {
+            state(2 + cut.pieces).fill(0);
+            state(1 + cut.pieces).fill(0);
+            for (int64_t I = cut.pieces - 2; I >= 0; I--) {
+                const int64_t first = std::min(T, cut.begin(I + 1) + after), last = std::min(T, cut.begin(I + 2) + after);
+                Tensor sum = state(2 + I), total = state(2 + cut.pieces);
+                sum.copy_from(state(3 + I));
+                if (first == last) continue;
+                Pack pack(memory, unit.panels(), last - first);
+                kernels().aft_window_keys_f32(key.slice(0, first, last), value.slice(0, first, last), m.select(0, I), 0, pack.parts);
+                kernels().aft_window_total_f32(pack.parts, ones.slice(0, 0, last - first), total);
+                for (int64_t n = 0; n < sum.elements(); n++) sum.data()[n] += total.data()[n];
+            }
+        }
+        for (int64_t I = 0; I < cut.pieces; I++) {
+            const Seen seen(cut, I, before, after);
+            const int64_t t0 = cut.begin(I), t1 = cut.end(I);
+            Pack pack(memory, unit.panels(), seen.rows);
+            kernels().aft_window_keys_f32(key.slice(0, seen.first, seen.last), value.slice(0, seen.first, seen.last), m.select(0, I), seen.missing, pack.parts);
+            Tensor y_out = y.slice(0, t0, t1), R_out = R.slice(0, t0, t1), d_out = d.slice(0, t0, t1), next = state((I + 1) % 2);
+            (options_.causal ? kernels().aft_window_causal_forward_f32 : kernels().aft_window_both_forward_f32)(
+                query.slice(0, t0, t1), pack.parts, saved.tensors[table].slice(0, t0, t1), saved.tensors[far_weights].slice(0, t0, t1), state(I % 2),
+                options_.causal ? state(I % 2) : state(2 + I), m.select(0, std::max<int64_t>(0, I - 1)), m.select(0, I), before, after, y_out, R_out, d_out, next);
+        }
+    });
+    const ExactRule exact = rule(saved, cut);
+    // No denominator is below exp(-spread of K - spread of w): mostly that settles it without a look at each.
+    if (exact.forward(float(std::exp(-fact[0] - fact[1])), 0))
+        exact_forward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, {}), exact, output, saved.tensors[ratio], saved.tensors[den]);
+}
+
+void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) const {
+    const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2);
+    const Band band(options_, T);
+    // Each group has a dw of its own; together no more than two activations, or eight groups.
+    const Cut cut(B, T, C, std::clamp<int64_t>(2 * B * C / band.width(), 8, 64));
+    const ExactRule exact = rule(saved, cut);
+    const bool wants_bias = options_.window > 0 && (gradient.position_bias.defined() || gradient.bias_u.defined() || gradient.bias_v.defined());
+
+    ArenaScope scope(arena);
+    const int32_t before = band.before(false), after = band.after(false);
+    Tensor transposed = arena.allocate({T, band.width()});
+    kernels().aft_window_transpose_f32(saved.tensors[table], saved.tensors[far_weights], int32_t(band.window), before, band.before(true), band.direction(false), transposed);
+
+    const int64_t panels = cut.panels(), carried = options_.causal ? 2 : cut.pieces + 3, size = panels * 2 * panel;
+    const Tensor query_packs = arena.allocate({cut.groups, size * Seen(cut, 0, before, after).rows}), key_packs = arena.allocate({cut.groups, size * cut.piece});
+    const Tensor states = arena.allocate({cut.groups, carried, panels, 2, panel});
+    const Tensor unused = options_.causal ? Tensor() : arena.allocate({cut.groups, cut.piece, cut.channels});
+    const Tensor slacks = arena.allocate({B, C});
+    const Tensor partial = wants_bias ? arena.allocate({cut.groups, T, band.width()}) : Tensor();
+    std::vector<char> leaves_elements(size_t(cut.groups), 0);
+
+    cut.each([&](int64_t g, const Cut::Unit &unit) {
+        const Tensor query = unit.of(in.query), key = unit.of(in.key), value = unit.of(in.value), m = unit.of_maxima(saved.tensors[maxima]);
+        const Tensor dy = unit.of(output_gradient), R = unit.of(saved.tensors[ratio]), d = unit.of(saved.tensors[den]);
+        const Tensor dQ = unit.of(gradient.query), dK = unit.of(gradient.key), dV = unit.of(gradient.value);
+        const Tensor &far = saved.tensors[far_weights];
+        const Tensor mine = states.select(0, g);
+        const auto state = [&](int64_t n) { return state_of(mine.select(0, n), unit.panels()); };
+        Tensor slack = slacks.select(0, unit.b).slice(0, unit.c0, unit.c1);
+        const auto pack_queries = [&](int64_t first, int64_t last, int64_t J, int32_t missing, int32_t ahead, Pack &pack, Tensor dq) {
+            kernels().aft_window_queries_f32(dy.slice(0, first, last), query.slice(0, first, last), R.slice(0, first, last), d.slice(0, first, last), m.select(0, J),
+                                             m.slice(0, J, cut.pieces), int32_t(cut.piece), missing, ahead, exact.gradient_factor, pack.parts, dq, slack);
+            for (int64_t c = 0; c < unit.c1 - unit.c0; c++) leaves_elements[size_t(g)] |= !(slack.data()[c] >= 0);
+        };
+        state(0).fill(0);
+        if (!options_.causal) {
+            state(1 + cut.pieces).fill(0);
+            for (int64_t J = cut.pieces - 2; J >= 0; J--) {
+                const int64_t first = std::min(T, cut.begin(J + 1) + after), last = std::min(T, cut.begin(J + 2) + after);
+                Tensor sum = state(2 + J), total = state(2 + cut.pieces);
+                sum.copy_from(state(3 + J));
+                if (first == last) continue;
+                Pack pack(query_packs.select(0, g), unit.panels(), last - first);
+                pack_queries(first, last, J, 0, 0, pack, unused.select(0, g).slice(0, 0, last - first).slice(1, 0, unit.c1 - unit.c0));
+                kernels().aft_window_total_f32(pack.parts, far.slice(0, first, last), total);
+                for (int64_t n = 0; n < sum.elements(); n++) sum.data()[n] += total.data()[n];
+            }
+        }
+        for (int64_t n = 0; n < cut.pieces; n++) {
+            const int64_t J = options_.causal ? cut.pieces - 1 - n : n, t0 = cut.begin(J), t1 = cut.end(J);
+            const Seen seen(cut, J, before, after);
+            Pack queries(query_packs.select(0, g), unit.panels(), seen.rows), keys(key_packs.select(0, g), unit.panels(), round_up(t1 - t0, granule));
+            pack_queries(seen.first, seen.last, J, seen.missing, before, queries, dQ.slice(0, t0, t1));
+            kernels().aft_window_keys_f32(key.slice(0, t0, t1), value.slice(0, t0, t1), m.select(0, J), 0, keys.parts);
+            Tensor dv = dV.slice(0, t0, t1), dk = dK.slice(0, t0, t1), next = state((n + 1) % 2);
+            (options_.causal ? kernels().aft_window_reversed_backward_f32 : kernels().aft_window_both_backward_f32)(
+                keys.parts, value.slice(0, t0, t1), queries.parts, transposed.slice(0, t0, t1), far.slice(0, seen.first, seen.last), state(n % 2),
+                options_.causal ? state(n % 2) : state(2 + J), m.select(0, J), m.select(0, std::min(J + 1, cut.pieces - 1)), before, after, seen.missing, dv, dk, next);
+            if (wants_bias) {
+                Tensor dw = partial.select(0, g).slice(0, t0, t1);
+                kernels().aft_window_dots_f32(keys.flat.slice(1, 0, t1 - t0), queries.flat, !unit.first, 0, dw);
+            }
+        }
+    });
+    if (wants_bias) add_bias_gradient(in, band, transposed, partial, gradient, arena);
+    if (std::ranges::count(leaves_elements, 0) != cut.groups)
+        exact_backward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, gradient), exact, output_gradient, saved.tensors[den], gradient.key, gradient.value);
+}
+
+void LocalMixer::add_bias_gradient(const MixerTensors &in, const Band &band, const Tensor &transposed, const Tensor &partial, MixerTensors &gradient, Arena &arena) const {
+    ArenaScope scope(arena);
+    const int64_t T = band.T;
+    const auto window = int32_t(band.window);
+    Tensor of_keys = arena.allocate({T, band.width()}), of_queries = arena.allocate({T, band.width()}), none = arena.allocate({T});
+    none.fill(0);
+    kernels().aft_window_bias_gradient_f32(transposed, partial, window, band.before(false), band.direction(false), of_keys);
+    kernels().aft_window_transpose_f32(of_keys, none, window, band.before(true), band.before(false), band.direction(true), of_queries);
+    if (gradient.position_bias.defined()) {
+        for (int64_t t = 0; t < T; t++) {
+            const int64_t first = std::max<int64_t>(0, t - band.window + 1), last = band.causal ? t + 1 : std::min(T, t + band.window);
+            const float *from = of_queries.data() + t * band.width() - (t / granule * granule - band.before(true));
+            float *to = gradient.position_bias.data() + t * gradient.position_bias.stride(0);
+            for (int64_t k = first; k < last; k++) to[k] += from[k];
+        }
+    }
+    if (gradient.bias_u.defined()) {
+        Tensor du = gradient.bias_u.slice(0, 0, T);
+        kernels().aft_window_apply_f32(of_queries, in.bias_v.slice(0, 0, T), band.before(true), band.after(true), du);
+    }
+    if (gradient.bias_v.defined()) {
+        Tensor dv = gradient.bias_v.slice(0, 0, T);
+        kernels().aft_window_apply_f32(of_keys, in.bias_u.slice(0, 0, T), band.before(false), band.after(false), dv);
+    }
+}
+
+MixerState LocalMixer::start(const MixerTensors &, int64_t, int64_t, int64_t) const { throw Error("AFT-local does not decode yet"); }
+void LocalMixer::prefill(const MixerTensors &, MixerState &, Arena &) const {}
+void LocalMixer::step(const MixerTensors &, MixerState &, Tensor &, Arena &) const {}
+
+}  // namespace
+
+std::unique_ptr<Mixer> make_local_mixer(const MixerOptions &options) { return std::make_unique<LocalMixer>(options); }
 
 }  // namespace aft

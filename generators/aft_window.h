@@ -1,0 +1,330 @@
+// AFT-local: F2 of SPEC, causal or not, forward and backward, on cache-sized pieces (models/mixers/local.cpp walks them).
+//
+//   num[t] = sum_t' W[t, t'] e[t'] V[t']     den[t] = sum_t' W[t, t'] e[t']     e[t'] = exp(K[t'] - m)
+//   W[t, t'] = exp(w[t, t'] - r[t]) in the window |t - t'| < s,  far[t] = exp(-r[t]) beyond it,  0 in the future
+//
+// A band and a running state: a tile of rows sees the keys from its window's begin to its window's end as a dense
+// product with W; keys before are a prefix sum and (not causal) keys behind a suffix sum, times far[t]. Sums only add;
+// exp(w) - 1 appears nowhere. Backward is the same product with W transposed:
+//   G = dY sigma(Q) / den     S[t'] = sum_t W[t, t'] G[t]     P[t'] = sum_t W[t, t'] G[t] R[t]
+//   dV = e S     dK = e (V S - P)     dw[t, t'] = W[t, t'] sum_c e[t'] (G[t] V[t'] - G[t] R[t])
+//
+// Layouts (Halide dimension 0 first):
+//   pack (l, part, p, panel)   16 channels a panel: keys (e V, e), queries (G, -G R); zero where there is no row or channel
+//   table (k, t)               column k of row t is the row  t / granule * granule - before + k  of the other side
+// A piece is `rows` rows (a multiple of the granule, but for the last); its pack has before + rows (rounded up to the
+// granule) + after rows, so that pack row p meets row t of the piece at table column p - t / granule * granule.
+#pragma once
+#include <Halide.h>
+
+#include <functional>
+
+#include "generators/request.h"
+#include "generators/vector_math.h"
+
+namespace aft {
+
+constexpr int window_panel = 16;    // channels
+constexpr int window_granule = 12;  // rows; every tile height divides it
+
+// The numbers of a plan that the formulation needs.
+struct WindowTile {
+    int rows;    // of a register tile
+    int unroll;  // columns of the table that a turn of the product takes
+};
+
+// exp(-|x| / 2) =: a gives sigma(x) = f^2 / (1 + a^2), f = a for x < 0, else 1. Never forms e^-174 itself, so that
+// V sigma keeps its digits where sigma alone is below the smallest float.
+struct Gate {
+    Halide::Expr a, f, one_plus;
+    explicit Gate(Halide::Expr x) : a(exp_clamped(-0.5f * Halide::abs(x))), f(Halide::select(x < 0, a, 1.0f)), one_plus(1.0f + a * a) {}
+};
+
+// (max, min) of the rows of x and of what came before.
+struct WindowRange {
+    Halide::Var c{"c"};
+    Halide::RDom r;
+    Halide::Func range{"range"};
+
+    WindowRange(Halide::Func x, Halide::Func high, Halide::Func low, Halide::Expr rows) : r(0, rows, "r") {
+        using namespace Halide;
+        range(c) = Tuple(high(c), low(c));
+        range(c) = Tuple(max(range(c)[0], x(c, r)), min(range(c)[1], x(c, r)));
+    }
+};
+
+// Keys of a piece, relative to `maximum`. Pack row p is row p - missing of key and value.
+struct WindowKeys {
+    Halide::Var l{"l"}, part{"part"}, p{"p"}, panel{"panel"};
+    Halide::Func weight{"weight"}, pack{"pack"};
+
+    WindowKeys(Halide::Func key, Halide::Func value, Halide::Func maximum, Halide::Expr missing, Halide::Expr rows, Halide::Expr C) {
+        using namespace Halide;
+        const Expr row = p - missing, at = clamp(likely(row), 0, rows - 1), c = inside(panel * window_panel + l, C);
+        const Expr exists = likely(row >= 0 && row < rows) && likely(panel * window_panel + l < C);
+        weight(l, p, panel) = select(exists, exp_clamped(min(key(c, at) - maximum(c), 0.0f)), 0.0f);
+        pack(l, part, p, panel) = select(part == 0, weight(l, p, panel) * value(c, at), weight(l, p, panel));
+    }
+};
+
+struct WindowQueriesInputs {
+    Halide::Func output_gradient, query, ratio, den;  // (c, row)
+    Halide::Func maximum, maxima;                     // (c) of the piece of keys; (c, piece) of the rows from there on
+    Halide::Expr chunk, missing, before, gradient_factor, rows, query_rows, C, pieces;
+};
+
+// Queries of a piece of keys: (G, -G R) relative to the keys' maximum; the gradient of the piece's own queries; and the
+// smallest den - limit, which is negative if an element is left to the exact path (models/mixers/exact_path.h).
+struct WindowQueries {
+    Halide::Var l{"l"}, part{"part"}, p{"p"}, panel{"panel"}, c{"c"}, t{"t"}, piece{"piece"};
+    Halide::RDom r;
+    Halide::Func rescale{"rescale"}, scaled{"scaled"}, pack{"pack"}, query_gradient{"query_gradient"}, slack{"slack"};
+
+    explicit WindowQueries(const WindowQueriesInputs &in) : r(0, in.rows, "r") {
+        using namespace Halide;
+        const Expr row = p - in.missing, at = clamp(likely(row), 0, in.rows - 1), channel = inside(panel * window_panel + l, in.C);
+        const Expr exists = likely(row >= 0 && row < in.rows) && likely(panel * window_panel + l < in.C);
+        const auto limit = [&](Expr dy) { return max(abs(dy) * in.gradient_factor, 5.42101086e-20f); };  // 2^-64
+
+        rescale(c, piece) = exp_clamped(min(in.maximum(c) - in.maxima(c, min(piece, in.pieces - 1)), 0.0f));
+        const Expr dy = in.output_gradient(channel, at), den = in.den(channel, at);
+        const Gate gate(in.query(channel, at));
+        const Expr G = dy * gate.f * (gate.f / (den * gate.one_plus)) * rescale(channel, p / in.chunk);
+        scaled(l, p, panel) = select(exists && den >= limit(dy), G, 0.0f);
+        pack(l, part, p, panel) = select(part == 0, scaled(l, p, panel), -scaled(l, p, panel) * in.ratio(channel, at));
+
+        const Expr own = clamp(likely(t + in.before - in.missing), 0, in.rows - 1);
+        const Gate own_gate(in.query(c, own));
+        query_gradient(c, t) = (in.output_gradient(c, own) * own_gate.a) * (in.ratio(c, own) * own_gate.a) / (own_gate.one_plus * own_gate.one_plus);
+
+        slack(c) = 1.0f;
+        slack(c) = min(slack(c), in.den(c, r) - limit(in.output_gradient(c, r)));
+    }
+};
+
+enum class WindowForm { causal, reversed, both };  // far rows: before (keys, causal), behind (queries, causal), on both sides
+
+struct WindowMixInputs {
+    Halide::Func pack, table;           // (l, part, p, panel), (k, t)
+    Halide::Func target, source;        // far weights of the rows of the piece, of the rows of the pack; undefined = 1
+    Halide::Func before_state, after_state;  // (l, part, panel): sums of what lies before and behind the pack
+    Halide::Func scale_low, scale_high; // (c): the carried state times exp(low - high)
+    Halide::Expr rows, C, before, after;
+};
+
+// sums(l, part, t, panel) = far sums + sum_k table(k, t) pack(l, part, p(t, k), panel), and the carried state behind the piece.
+struct WindowMix {
+    Halide::Var l{"l"}, part{"part"}, t{"t"}, panel{"panel"}, tile{"tile"};
+    Halide::RDom in_tile, in_last, tiles, k;
+    Halide::Func sums{"sums"}, block{"block"}, last{"last"}, prefix{"prefix"}, suffix{"suffix"}, state{"state"};
+    WindowForm form;
+    WindowTile extents;
+
+    WindowMix(const WindowMixInputs &in, WindowForm form, WindowTile extents) : form(form), extents(extents) {
+        using namespace Halide;
+        const int rows = extents.rows, unroll = extents.unroll;
+        const Expr count = ceil_div(in.rows, rows), seen = in.before + rows + in.after;
+        const bool has_prefix = form != WindowForm::reversed, has_suffix = form != WindowForm::causal;
+        in_tile = RDom(0, rows, "in_tile"), in_last = RDom(0, rows, "in_last"), tiles = RDom(1, count, "tiles");
+        const auto from = [&](Expr p) {
+            const Expr x = in.pack(l, part, p, panel);
+            return in.source.defined() ? x * in.source(p) : x;
+        };
+        const Expr c = min(panel * window_panel + l, in.C - 1), scale = exp_clamped(min(in.scale_low(c) - in.scale_high(c), 0.0f));
+
+        Expr far = 0.0f;
+        if (has_prefix) {
+            block(l, part, tile, panel) += from(tile * rows + in_tile);
+            prefix(l, part, tile, panel) = in.before_state(l, part, panel) * scale;
+            prefix(l, part, tiles, panel) = prefix(l, part, tiles - 1, panel) + block(l, part, tiles - 1, panel);
+            far = prefix(l, part, t / rows, panel);
+            state(l, part, panel) = prefix(l, part, count, panel);
+        }
+        if (has_suffix) {  // index j counts tiles from the last one; j = count is the tile before the first
+            last(l, part, tile, panel) += from(tile * rows + seen + in_last);
+            const Expr start = in.after_state(l, part, panel);
+            suffix(l, part, tile, panel) = has_prefix ? start : start * scale;
+            suffix(l, part, tiles, panel) = suffix(l, part, tiles - 1, panel) + last(l, part, count - 1 - tiles, panel);
+            far = far + suffix(l, part, count - 1 - t / rows, panel);
+            if (!has_prefix) state(l, part, panel) = suffix(l, part, count, panel);
+        }
+        const Expr row = inside(t, in.rows);
+        k = RDom(0, unroll, 0, seen / unroll, "k");
+        const Expr column = k.y * unroll + k.x, first = t / rows * rows;
+        sums(l, part, t, panel) = in.target.defined() ? far * in.target(row) : far;
+        sums(l, part, t, panel) += in.table(first % window_granule + column, row) * in.pack(l, part, first + column, panel);
+    }
+};
+
+// (y, R, den) of a piece of queries; sums = (num, den).
+struct WindowForward {
+    Halide::Var c{"c"}, t{"t"};
+    Halide::Func y{"y"};
+    WindowMix mix;
+
+    WindowForward(Halide::Func query, const WindowMixInputs &in, WindowForm form, WindowTile extents) : mix(in, form, extents) {
+        using namespace Halide;
+        const Expr l = c % window_panel, panel = c / window_panel;
+        const Expr num = mix.sums(l, 0, t, panel), den = mix.sums(l, 1, t, panel);
+        const Gate gate(query(inside(c, in.C), inside(t, in.rows)));
+        const Expr scaled = num / (den * gate.one_plus);
+        y(c, t) = Tuple(scaled * gate.f * gate.f, scaled * gate.one_plus, den);
+    }
+};
+
+// (dV, dK) of a piece of keys; sums = (S, -P); `keys` is their pack (e V, e).
+struct WindowBackward {
+    Halide::Var c{"c"}, t{"t"};
+    Halide::Func gradient{"gradient"};
+    WindowMix mix;
+
+    WindowBackward(Halide::Func keys, Halide::Func value, const WindowMixInputs &in, WindowForm form, WindowTile extents) : mix(in, form, extents) {
+        using namespace Halide;
+        const Expr l = c % window_panel, panel = c / window_panel;
+        const Expr e = keys(l, 1, t, panel), shares = e * mix.sums(l, 0, t, panel);  // e S <= sum |dY|: formed before V joins
+        gradient(c, t) = Tuple(shares, shares * value(inside(c, in.C), inside(t, in.rows)) + e * mix.sums(l, 1, t, panel));
+    }
+};
+
+// Sum of the rows of a pack, each times its weight: what a piece adds to a far state.
+struct WindowTotal {
+    Halide::Var l{"l"}, part{"part"}, panel{"panel"};
+    Halide::RDom r;
+    Halide::Func total{"total"};
+
+    WindowTotal(Halide::Func pack, Halide::Func weight, Halide::Expr rows) : r(0, rows, "r") {
+        total(l, part, panel) += pack(l, part, r, panel) * weight(r);
+    }
+};
+
+struct WindowDotsInputs {
+    Halide::Func a, b;  // (x, t, panel), (x, p, panel)
+    Halide::Expr accumulate, missing, X, panels, rows, b_rows;
+};
+
+// dots(k, t) (+)= sum_{x, panel} a(x, t, panel) b(x, p(t, k) - missing, panel): w = u v^T, and dw, inside the band only.
+// X is a multiple of 16. Partial sums run along x in vector lanes, which also halves the digits lost in long sums.
+struct WindowDots {
+    Halide::Var k{"k"}, t{"t"}, l{"l"};
+    Halide::RDom r, lane;
+    Halide::Func partial{"partial"}, dots{"dots"};
+
+    WindowDots(const WindowDotsInputs &in, int lanes, Halide::Type type) {
+        using namespace Halide;
+        r = RDom(0, in.X / lanes, 0, in.panels, "r"), lane = RDom(0, lanes, "lane");
+        const Expr row = inside(t, in.rows);
+        const Expr other = clamp(likely(t / window_granule * window_granule + k - in.missing), 0, in.b_rows - 1);
+        const Expr x = r.x * lanes + l;
+        partial(l, k, t) = cast(type, 0);
+        partial(l, k, t) += cast(type, in.a(x, row, r.y)) * cast(type, in.b(x, other, r.y));
+        Func sum{"sum"};
+        dots(k, t) = undef(type);
+        sum(k, t) += partial(lane, k, t);
+        total = sum;
+        dots(k, t) = select(in.accumulate == 0, cast(type, 0), dots(k, t)) + sum(k, t);
+    }
+    Halide::Func total;
+};
+
+// Where an entry of a table stands; rows are queries (direction -1: keys are not later) or keys (+1), 0: not causal.
+struct WindowPlace {
+    Halide::Expr other, exists, in_window;
+    WindowPlace(Halide::Expr t, Halide::Expr k, Halide::Expr before, Halide::Expr window, Halide::Expr direction, Halide::Expr T) {
+        other = t / window_granule * window_granule - before + k;
+        exists = other >= 0 && other < T && (other - t) * direction >= 0;
+        in_window = exists && Halide::abs(other - t) < window;
+    }
+};
+
+// From scores w (in table layout, float or double) to W, far, and the spread max - min of w over the keys of a row.
+struct WindowTable {
+    Halide::Var k{"k"}, t{"t"};
+    Halide::RDom r;
+    Halide::Func extremes{"extremes"}, table{"table"}, rows{"rows"};  // rows: (far, spread)
+
+    WindowTable(Halide::Func scores, Halide::Expr window, Halide::Expr before, Halide::Expr causal, Halide::Expr width, Halide::Expr T) : r(0, width, "r") {
+        using namespace Halide;
+        const Type type = scores.types()[0];
+        const Expr has_far = t >= window || (causal == 0 && t + window < T);
+        const Expr none = cast(type, 3e38f);
+        const auto place = [&](Expr k) { return WindowPlace(t, k, before, window, select(causal != 0, -1, 0), T); };
+        const Expr inside_r = place(r).in_window;
+        extremes(t) = Tuple(select(has_far, cast(type, 0), -none), select(has_far, cast(type, 0), none));
+        extremes(t) = Tuple(max(extremes(t)[0], select(inside_r, scores(r, t), -none)), min(extremes(t)[1], select(inside_r, scores(r, t), none)));
+        const Expr top = extremes(t)[0];
+        const Expr far = select(has_far, exp_clamped(min(cast<float>(-top), 0.0f)), 0.0f);
+        rows(t) = Tuple(far, cast<float>(top - extremes(t)[1]));
+        const WindowPlace here = place(k);
+        // The difference in the scores' type: rounded once.
+        table(k, t) = select(here.in_window, exp_clamped(min(cast<float>(scores(k, t) - top), 0.0f)), here.exists, far, 0.0f);
+    }
+};
+
+// The table of the other side: out(k, t) = in(t's column in row `other`, other) in the window, far(other) beyond.
+struct WindowTranspose {
+    Halide::Var k{"k"}, t{"t"};
+    Halide::Func out{"out"};
+
+    WindowTranspose(Halide::Func in, Halide::Func far, Halide::Expr window, Halide::Expr before, Halide::Expr in_before, Halide::Expr direction,
+                    Halide::Expr in_width, Halide::Expr T) {
+        using namespace Halide;
+        const WindowPlace here(t, k, before, window, direction, T);
+        const Expr other = clamp(here.other, 0, T - 1);
+        const Expr column = clamp(t + in_before - other / window_granule * window_granule, 0, in_width - 1);
+        out(k, t) = select(here.in_window, in(column, other), here.exists, far(other), 0.0f);
+    }
+};
+
+// dw(k, t) = W(k, t) sum of the partial sums, 0 outside the window.
+struct WindowBiasGradient {
+    Halide::Var k{"k"}, t{"t"};
+    Halide::RDom r;
+    Halide::Func sum{"sum"}, out{"out"};
+
+    WindowBiasGradient(Halide::Func table, Halide::Func partial, Halide::Expr window, Halide::Expr before, Halide::Expr direction, Halide::Expr groups,
+                       Halide::Expr T)
+        : r(0, groups, "r") {
+        using namespace Halide;
+        sum(k, t) += partial(k, t, r);
+        out(k, t) = select(WindowPlace(t, k, before, window, direction, T).in_window, table(k, t) * sum(k, t), 0.0f);
+    }
+};
+
+// out(x, t) += sum_k band(k, t) a(x, row of k): du = dw v and dv = dw^T u inside the band.
+struct WindowApply {
+    Halide::Var x{"x"}, t{"t"};
+    Halide::RDom k;
+    Halide::Func sum{"sum"}, out{"out"};
+    WindowTile extents;
+
+    WindowApply(Halide::Func band, Halide::Func a, Halide::Expr before, Halide::Expr after, Halide::Expr X, Halide::Expr T, WindowTile extents)
+        : extents(extents) {
+        using namespace Halide;
+        const Expr first = t / extents.rows * extents.rows;
+        k = RDom(0, extents.unroll, 0, (before + extents.rows + after) / extents.unroll, "k");
+        const Expr column = k.y * extents.unroll + k.x;
+        const Expr other = clamp(likely(first - before + column), 0, T - 1);
+        sum(x, t) += band(first % window_granule + column, inside(t, T)) * a(inside(x, X), other);
+        out(x, t) = undef<float>();
+        out(x, t) += sum(x, t);
+    }
+};
+
+struct WindowPlan {
+    WindowTile tile;
+    int lanes;
+    std::function<void(WindowRange &)> range;
+    std::function<void(WindowKeys &)> keys;
+    std::function<void(WindowQueries &)> queries;
+    std::function<void(WindowForward &)> forward;
+    std::function<void(WindowBackward &)> backward;
+    std::function<void(WindowTotal &)> total;
+    std::function<void(WindowDots &)> dots;
+    std::function<void(WindowTable &)> table;
+    std::function<void(WindowTranspose &)> transpose;
+    std::function<void(WindowBiasGradient &)> bias_gradient;
+    std::function<void(WindowApply &)> apply;
+};
+WindowPlan plan_aft_window(const Request &request);
+
+}  // namespace aft

@@ -1,0 +1,138 @@
+// AFT-local on a CPU core. A piece (models/mixers/local.cpp) lives in L2; these kernels run on one core each, so that a
+// piece's packing, product and epilogue find each other's data there.
+//
+// The product: a tile of rows x 16 channels x (num, den). AVX-512: 12 rows x 2 vectors are 24 accumulators; a column of
+// the table costs 2 loads + 12 broadcasts + 24 FMA: bound by the FMA ports. AVX2 halves the tile: 6 rows x 2 vectors of 8.
+#include "generators/aft_window.h"
+#include "schedules/plan.h"
+
+namespace aft {
+namespace {
+
+using namespace Halide;
+constexpr auto guard = TailStrategy::GuardWithIf;
+
+// Splits a panel's 16 channels into vectors.
+struct Lanes {
+    int lanes;
+    Var lo{"lo"}, li{"li"};
+
+    template <class Stage>
+    void vectorize(Stage s, Var l) const { s.split(l, lo, li, lanes).vectorize(li).unroll(lo); }
+};
+
+void schedule_mix(WindowMix &m, Func consumer, Var at, int lanes) {
+    // One vector of channels at a time: the tile is a register tile, never memory.
+    m.sums.compute_at(consumer, at).store_in(MemoryType::Register).bound_extent(m.l, lanes).bound_extent(m.part, 2).bound_extent(m.t, m.extents.rows);
+    m.sums.vectorize(m.l).unroll(m.part).unroll(m.t);
+    m.sums.update().reorder(m.l, m.part, m.t, m.k.x, m.k.y).vectorize(m.l).unroll(m.part).unroll(m.t).unroll(m.k.x);
+
+    const Lanes in{lanes};
+    const auto carried = [&](Func &states, Func &block, RDom &rows) {
+        states.compute_root();
+        in.vectorize(states, m.l);
+        states.unroll(m.part);
+        in.vectorize(states.update().reorder(m.l, m.part, m.tiles.x, m.panel), m.l);
+        states.update().unroll(m.part);
+        block.compute_at(states, m.tiles.x).store_in(MemoryType::Register).bound_extent(m.l, window_panel).bound_extent(m.part, 2);
+        in.vectorize(block, m.l);
+        block.unroll(m.part);
+        in.vectorize(block.update().reorder(m.l, m.part, rows.x), m.l);
+        block.update().unroll(m.part).unroll(rows.x);
+    };
+    if (m.form != WindowForm::reversed) carried(m.prefix, m.block, m.in_tile);
+    if (m.form != WindowForm::causal) carried(m.suffix, m.last, m.in_last);
+    in.vectorize(m.state, m.l);
+}
+
+// c into panels and vectors, t into tiles; returns the loop at which the register tile lives.
+Var tiled(Func out, Var c, Var t, int rows, int lanes) {
+    Var panel{"out_panel"}, l{"out_l"}, lo{"out_lo"}, li{"out_li"}, tile{"out_tile"}, ti{"out_ti"};
+    out.split(c, panel, l, window_panel, guard).split(l, lo, li, lanes).split(t, tile, ti, rows, guard);
+    out.reorder(li, ti, lo, tile, panel).vectorize(li).unroll(ti);
+    return lo;
+}
+
+}  // namespace
+
+WindowPlan plan_aft_window(const Request &request) {
+    return planned(request, [&](const Machine &machine, Knobs &knobs) -> WindowPlan {
+        const int lanes = machine.lanes, registers = machine.vector_registers;
+        const int rows = knobs("tile_rows", registers == 32 ? 12 : 6, {4, 6, 12}, "two accumulators a row; a vector of keys feeds this many FMA");
+        const int unroll = knobs("unroll", rows == 6 ? 2 : 4, {1, 2, 4}, "columns of the table a turn");
+        knobs.require(2 * rows + 3 <= registers, "accumulators, two vectors of the pack and a broadcast fit the registers");
+        knobs.require(rows % unroll == 0 || unroll <= 2, "the table's width before and behind is a multiple of 4, a tile adds its rows");
+        const int dot_rows = 4, dot_columns = registers == 32 ? 4 : 2;  // accumulators: 16 of 32, 8 of 16 registers
+
+        WindowPlan plan;
+        plan.tile = {rows, unroll};
+        plan.lanes = lanes;
+        plan.range = [=](WindowRange &w) {
+            w.range.vectorize(w.c, lanes, guard);
+            w.range.update().reorder(w.c, w.r.x).vectorize(w.c, lanes, guard);
+        };
+        plan.keys = [=](WindowKeys &w) {
+            const Lanes in{lanes};
+            w.pack.reorder(w.l, w.part, w.panel, w.p);
+            in.vectorize(w.pack, w.l);
+            w.pack.unroll(w.part);
+            w.weight.compute_at(w.pack, w.panel).store_in(MemoryType::Register).bound_extent(w.l, window_panel);
+            in.vectorize(w.weight, w.l);
+        };
+        plan.queries = [=](WindowQueries &w) {
+            const Lanes in{lanes};
+            w.pack.reorder(w.l, w.part, w.panel, w.p);
+            in.vectorize(w.pack, w.l);
+            w.pack.unroll(w.part);
+            w.scaled.compute_at(w.pack, w.panel).store_in(MemoryType::Register).bound_extent(w.l, window_panel);
+            in.vectorize(w.scaled, w.l);
+            w.rescale.compute_root().vectorize(w.c, lanes, guard);
+            w.query_gradient.vectorize(w.c, lanes, guard);
+            w.slack.vectorize(w.c, lanes, guard);
+            w.slack.update().reorder(w.c, w.r.x).vectorize(w.c, lanes, guard);
+        };
+        plan.forward = [=](WindowForward &w) { schedule_mix(w.mix, w.y, tiled(w.y, w.c, w.t, rows, lanes), lanes); };
+        plan.backward = [=](WindowBackward &w) { schedule_mix(w.mix, w.gradient, tiled(w.gradient, w.c, w.t, rows, lanes), lanes); };
+        plan.total = [=](WindowTotal &w) {
+            const Lanes in{lanes};
+            in.vectorize(w.total, w.l);
+            in.vectorize(w.total.update().reorder(w.l, w.part, w.r.x, w.panel), w.l);
+            w.total.update().unroll(w.part);
+        };
+        plan.dots = [=](WindowDots &w) {
+            Var to{"to"}, ti{"ti"}, ko{"ko"}, ki{"ki"}, tb{"tb"};
+            w.dots.update().split(w.t, to, ti, dot_rows, guard).split(w.k, ko, ki, dot_columns, guard).reorder(ki, ti, ko, to).unroll(ki).unroll(ti);
+            w.dots.update().split(to, tb, to, 8, guard).parallel(tb);
+            w.total.compute_at(w.dots, ko).store_in(MemoryType::Register).bound_extent(w.k, dot_columns).bound_extent(w.t, dot_rows).unroll(w.k).unroll(w.t);
+            w.total.update().reorder(w.lane.x, w.k, w.t).atomic().vectorize(w.lane.x).unroll(w.k).unroll(w.t);
+            w.partial.compute_at(w.dots, ko).store_in(MemoryType::Register);
+            w.partial.bound_extent(w.l, lanes).bound_extent(w.k, dot_columns).bound_extent(w.t, dot_rows).vectorize(w.l).unroll(w.k).unroll(w.t);
+            w.partial.update().reorder(w.l, w.k, w.t, w.r.x, w.r.y).vectorize(w.l).unroll(w.k).unroll(w.t);
+        };
+        plan.table = [=](WindowTable &w) {
+            Var to{"to"}, ti{"ti"};
+            w.extremes.compute_root().parallel(w.t, 64, guard);
+            w.extremes.update().reorder(w.r.x, w.t).parallel(w.t, 64, guard);
+            w.rows.vectorize(w.t, lanes, guard);
+            w.table.vectorize(w.k, lanes, guard).parallel(w.t, 64, guard);
+        };
+        plan.transpose = [=](WindowTranspose &w) { w.out.vectorize(w.k, lanes, guard).parallel(w.t, 64, guard); };
+        plan.bias_gradient = [=](WindowBiasGradient &w) {
+            w.out.vectorize(w.k, lanes, guard).parallel(w.t, 64, guard);
+            w.sum.compute_at(w.out, w.t).vectorize(w.k, lanes);
+            w.sum.update().reorder(w.k, w.r.x, w.t).vectorize(w.k, lanes, guard);
+        };
+        plan.apply = [=](WindowApply &w) {
+            Var to{"to"}, ti{"ti"}, xo{"xo"}, xi{"xi"};
+            auto out = w.out.update();
+            out.split(w.x, xo, xi, 2 * lanes, guard).split(w.t, to, ti, rows, guard).reorder(xi, ti, xo, to);
+            out.vectorize(xi, lanes).unroll(xi).unroll(ti).parallel(to);
+            w.sum.compute_at(w.out, xo).store_in(MemoryType::Register).bound_extent(w.x, 2 * lanes).bound_extent(w.t, rows);
+            w.sum.vectorize(w.x, lanes).unroll(w.x).unroll(w.t);
+            w.sum.update().reorder(w.x, w.t, w.k.x, w.k.y).vectorize(w.x, lanes).unroll(w.x).unroll(w.t).unroll(w.k.x);
+        };
+        return plan;
+    });
+}
+
+}  // namespace aft
