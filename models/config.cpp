@@ -2,35 +2,13 @@
 #include "aft/config.h"
 
 #include <cmath>
-#include <set>
 
 #include "aft/error.h"
+#include "models/config_keys.h"
 #include "runtime/json.h"
 
 namespace aft {
 namespace {
-
-// One place lists the keys: reading, writing and flags of the same names follow it.
-template <class Config, class Visit>
-void visit_keys(Config &config, Visit visit) {
-    visit("vocabulary", config.vocabulary);
-    visit("context", config.context);
-    visit("channels", config.channels);
-    visit("layers", config.layers);
-    visit("hidden", config.hidden);
-    visit("window", config.window);
-    visit("heads", config.heads);
-    visit("taps", config.taps);
-    visit("factorized_bias", config.factorized_bias);
-    visit("bias_rank", config.bias_rank);
-    visit("bias_std", config.bias_std);
-    visit("filter_reparameterization", config.filter_reparameterization);
-    visit("output_projection", config.output_projection);
-    visit("linear_bias", config.linear_bias);
-    visit("dropout", config.dropout);
-    visit("initializer_range", config.initializer_range);
-    visit("layer_norm_epsilon", config.layer_norm_epsilon);
-}
 
 struct IntegerLimit {
     const char *key;
@@ -144,7 +122,7 @@ std::string to_json(const ModelConfig &config) {
     json["model_type"] = config.model_type;
     json["torch_dtype"] = "float32";
     json["mixer"] = name_of(config.mixer);
-    visit_keys(config, [&](const char *key, const auto &value) { json[key] = value; });
+    visit_config_keys(config, [&](const char *key, const auto &value) { json[key] = value; });
     return json.dump(2) + "\n";
 }
 
@@ -166,7 +144,7 @@ ModelConfig config_from_json(const std::string &text, const std::string &origin)
     } catch (const Error &error) {
         throw Error(object.name("mixer") + ": " + error.what());
     }
-    visit_keys(config, [&](const char *key, auto &value) { object.read(key, value); });
+    visit_config_keys(config, [&](const char *key, auto &value) { object.read(key, value); });
     object.finish();
     try {
         check(config);
