@@ -30,12 +30,13 @@ struct Part {
     int64_t width() const { return last - first; }
 };
 
-// The cut depends on the shape only. Narrow slices make short runs of memory, so only as many as 8 tasks need.
+// The cut depends on the shape only. Slices break the rows that the prefetchers follow (256 channels of 512: 1.7 times the
+// time per element, 128 of 512: 2.7 times), so only a lone sequence is cut, into slices of 512 channels at least.
 struct Parts {
     int64_t B, C, slices, width;
 
     Parts(int64_t B, int64_t C) : B(B), C(C) {
-        const int64_t wanted = std::clamp<int64_t>(8 / std::max<int64_t>(B, 1), 1, std::max<int64_t>(C / 128, 1));
+        const int64_t wanted = B > 1 ? 1 : std::max<int64_t>(C / 512, 1);
         width = ((C + wanted - 1) / wanted + 63) / 64 * 64;
         slices = (C + width - 1) / width;
     }

@@ -2,6 +2,10 @@
 //
 // A scan is a stream: rows of the inputs are read in order of their addresses, which the prefetchers follow, so the loop
 // over channels is inside the loop over time although the state then lives in L1 and not in registers.
+// Measured on one Zen 4 core (512-bit operations in two halves), [4, 2048, 512], per element: causal forward 1.45 ns = 39 % of
+// a loop that reads three such tensors and writes one (0.57), backward 3.2 ns = 32 % of four read and three written (1.04);
+// bidirectional 1.35 and 1.59 (66 %). Rows of 256 channels: 1.1 (53 %), 3.5; bidirectional 1.0 and 1.13 (93 %). About 55 vector
+// operations per 16 elements make the forward pass compute-bound here, not the stream.
 // Threads: the caller cuts batch and channels into tasks (models/mixers/simple.cpp); a kernel call is serial.
 #include "generators/aft_simple.h"
 #include "schedules/plan.h"
