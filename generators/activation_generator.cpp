@@ -36,7 +36,7 @@ class ColumnSumGenerator : public KernelGenerator<ColumnSumGenerator> {
 public:
     Input<Buffer<float, 2>> x{"x"};
     Input<int32_t> accumulate{"accumulate"};
-    Output<Buffer<float, 1>> y{"y"};
+    Output<Buffer<float, 2>> y{"y"};
 
     void generate() {
         const auto C = x.dim(0).extent(), R = x.dim(1).extent();

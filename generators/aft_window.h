@@ -43,13 +43,14 @@ struct Gate {
 // (max, min) of the rows of x and of what came before.
 struct WindowRange {
     Halide::Var c{"c"};
+    Halide::Var one{"one"};  // generators/kernel_generator.h, "In place"
     Halide::RDom r;
     Halide::Func range{"range"};
 
     WindowRange(Halide::Func x, Halide::Func high, Halide::Func low, Halide::Expr rows) : r(0, rows, "r") {
         using namespace Halide;
-        range(c) = Tuple(high(c), low(c));
-        range(c) = Tuple(max(range(c)[0], x(c, r)), min(range(c)[1], x(c, r)));
+        range(c, one) = Tuple(high(c), low(c));
+        range(c, one) = Tuple(max(range(c, one)[0], x(c, r)), min(range(c, one)[1], x(c, r)));
     }
 };
 

@@ -23,7 +23,7 @@ class WindowRangeGenerator : public KernelGenerator<WindowRangeGenerator> {
 public:
     Input<Buffer<float, 2>> x{"x"};
     Input<Buffer<float, 1>> high_in{"high_in"}, low_in{"low_in"};
-    Output<Func> range{"range", {Float(32), Float(32)}, 1};
+    Output<Func> range{"range", {Float(32), Float(32)}, 2};
 
     void generate() {
         const Expr C = x.dim(0).extent();

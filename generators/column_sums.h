@@ -12,8 +12,9 @@ namespace aft {
 
 struct ColumnSums {
     Halide::Var c{"c"}, block{"block"};
+    Halide::Var one{"one"};  // generators/kernel_generator.h, "In place"
     Halide::RDom row, blocks;
-    Halide::Func partial{"partial"}, total{"total"}, sums{"sums"};  // sums(c) = (accumulate ? sums(c) : 0) + total(c)
+    Halide::Func partial{"partial"}, total{"total"}, sums{"sums"};  // sums(c, one) = (accumulate ? sums(c, one) : 0) + total(c)
 
     // term(c, r) gives the expressions to add for row r.
     ColumnSums(Halide::Expr R, Halide::Expr accumulate, int rows_per_block, const std::function<Terms(Halide::Var, Halide::Expr)> &term) {
@@ -32,10 +33,10 @@ struct ColumnSums {
         define(partial(c, block), plus(values_of(partial(c, block), count), terms));
         define(total(c), Terms(count, 0.0f));
         define(total(c), plus(values_of(total(c), count), values_of(partial(c, blocks), count)));
-        define(sums(c), Terms(count, undef<float>()));
-        Terms before = values_of(sums(c), count);
+        define(sums(c, one), Terms(count, undef<float>()));
+        Terms before = values_of(sums(c, one), count);
         for (Expr &value : before) value = select(accumulate == 0, 0.0f, value);
-        define(sums(c), plus(before, values_of(total(c), count)));
+        define(sums(c, one), plus(before, values_of(total(c), count)));
     }
 };
 

@@ -24,6 +24,11 @@ protected:
         (one(buffers), ...);
     }
 
+    // In place: Halide 21 takes a read of a kernel's own output for vector-aligned when it knows the index to be a multiple of
+    // the vector, whatever the buffer's pointer is (it asks the host alignment of inputs only). A view of a parameter may start
+    // anywhere. So an output that an update reads gets a second axis `one` of unknown stride, which leaves nothing to
+    // know; Kernel::operator() adds leading axes of extent 1 where a kernel wants them.
+
     // Fixes the extents of a buffer, dimension 0 first.
     template <class Buffer>
     static void shaped(Buffer &buffer, std::initializer_list<Halide::Expr> extents) {

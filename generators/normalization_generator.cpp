@@ -64,7 +64,7 @@ public:
     Input<Buffer<float, 1>> mean{"mean"}, rstd{"rstd"};
     Input<Buffer<float, 2>> dy{"dy"};
     Input<int32_t> accumulate{"accumulate"};
-    Output<Func> gradient{"gradient", {Float(32), Float(32)}, 1};
+    Output<Func> gradient{"gradient", {Float(32), Float(32)}, 2};
 
     void generate() {
         const auto C = x.dim(0).extent(), R = x.dim(1).extent();

@@ -20,17 +20,18 @@ struct AdamWScalars {
 
 struct AdamWUpdate {
     Halide::Var i{"i"};
+    Halide::Var one{"one"};  // generators/kernel_generator.h, "In place"
     Halide::Func state{"state"};  // (parameter, first moment, second moment, gradient)
 
     explicit AdamWUpdate(const AdamWScalars &s) {
         using namespace Halide;
         const Expr none = undef<float>();
-        state(i) = Tuple(none, none, none, none);
-        const Expr p = state(i)[0], g = state(i)[3] * s.gradient_scale;
-        const Expr m = s.beta1 * state(i)[1] + (1.0f - s.beta1) * g;
-        const Expr v = s.beta2 * state(i)[2] + (1.0f - s.beta2) * (g * g);
+        state(i, one) = Tuple(none, none, none, none);
+        const Expr p = state(i, one)[0], g = state(i, one)[3] * s.gradient_scale;
+        const Expr m = s.beta1 * state(i, one)[1] + (1.0f - s.beta1) * g;
+        const Expr v = s.beta2 * state(i, one)[2] + (1.0f - s.beta2) * (g * g);
         const Expr step = (m * (1.0f / s.correction1)) / (sqrt(v * (1.0f / s.correction2)) + s.epsilon);
-        state(i) = Tuple(p - s.learning_rate * (s.weight_decay * p + step), m, v, 0.0f);
+        state(i, one) = Tuple(p - s.learning_rate * (s.weight_decay * p + step), m, v, 0.0f);
     }
 };
 

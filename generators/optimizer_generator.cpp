@@ -8,7 +8,7 @@ class AdamWGenerator : public KernelGenerator<AdamWGenerator> {
 public:
     Input<float> learning_rate{"learning_rate"}, beta1{"beta1"}, beta2{"beta2"}, epsilon{"epsilon"}, weight_decay{"weight_decay"};
     Input<float> correction1{"correction1"}, correction2{"correction2"}, gradient_scale{"gradient_scale"};
-    Output<Func> state{"state", {Float(32), Float(32), Float(32), Float(32)}, 1};
+    Output<Func> state{"state", {Float(32), Float(32), Float(32), Float(32)}, 2};
 
     void generate() {
         AdamWUpdate update({learning_rate, beta1, beta2, epsilon, weight_decay, correction1, correction2, gradient_scale});

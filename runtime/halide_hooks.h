@@ -1,4 +1,4 @@
-// What libaft gives to a Halide runtime: its error handler and its parallel loop.
+// What libaft gives to a Halide runtime: its error handler, its memory and its parallel loop.
 //
 // Generated code reports a failure through a handler and returns a code: its frames have no cleanups to unwind, so the
 // handler must not throw. It remembers the message (per thread), and Kernel::operator() throws when the kernel has

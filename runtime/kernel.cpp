@@ -20,7 +20,7 @@ halide_type_t halide_type(DType dtype) {
 
 }  // namespace
 
-BufferView::BufferView(const Tensor &tensor) {
+BufferView::BufferView(const Tensor &tensor, int wanted) {
     constexpr int64_t most = std::numeric_limits<int32_t>::max();  // generated code computes indices in int32
     const int rank = tensor.rank();
     if (rank > max_rank) throw Error("a kernel takes tensors of rank " + std::to_string(max_rank) + " at most, not " + std::to_string(rank));
@@ -34,7 +34,8 @@ BufferView::BufferView(const Tensor &tensor) {
     }
     buffer_.host = reinterpret_cast<uint8_t *>(tensor.raw());
     buffer_.type = halide_type(tensor.dtype());
-    buffer_.dimensions = rank;
+    for (int d = rank; d < wanted && d < max_rank; d++) dims_[d] = {0, 1, int32_t(reach), 0};
+    buffer_.dimensions = rank < wanted ? wanted : rank;
     buffer_.dim = dims_;
 }
 

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include "aft/error.h"
 #include "aft/tensor.h"
@@ -15,7 +16,8 @@ namespace aft {
 // share it. Halide's dimension 0 is the tensor's last axis.
 class BufferView {
 public:
-    explicit BufferView(const Tensor &tensor);
+    // Leading axes of extent 1 are added up to `rank` (generators/kernel_generator.h, "In place").
+    explicit BufferView(const Tensor &tensor, int rank = 0);
     BufferView(const BufferView &) = delete;
     operator halide_buffer_t *() { return &buffer_; }
 
@@ -28,7 +30,9 @@ private:
 // What generated code takes for an argument, and how to make it: a buffer for a tensor, a scalar as it is.
 template <class T> using IsTensor = std::is_same<std::remove_cvref_t<T>, Tensor>;
 template <class T> using Raw = std::conditional_t<IsTensor<T>::value, halide_buffer_t *, T>;
-template <class T> using Holder = std::conditional_t<IsTensor<T>::value, BufferView, T>;
+inline BufferView hold(const Tensor &tensor, int rank) { return BufferView(tensor, rank); }
+template <class T> requires std::is_arithmetic_v<T>
+T hold(T scalar, int) { return scalar; }
 
 inline bool is_empty_output(Tensor &output) { return output.elements() == 0; }
 inline bool is_empty_output(const auto &) { return false; }
@@ -57,7 +61,9 @@ struct Kernel {
     void operator()(Arguments... arguments) const {
         if ((is_empty_output(arguments) || ...)) return;  // Halide refuses clamped reads of nothing
         const Variant &variant = choose(arguments...);
-        if (const int code = variant.run(Holder<Arguments>(arguments)...)) throw_kernel_error(variant.name, code);
+        const halide_filter_argument_t *wanted = variant.metadata()->arguments;
+        const int code = [&]<size_t... n>(std::index_sequence<n...>) { return variant.run(hold(arguments, wanted[n].dimensions)...); }(std::index_sequence_for<Arguments...>());
+        if (code) throw_kernel_error(variant.name, code);
     }
 };
 

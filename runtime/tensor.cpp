@@ -29,12 +29,13 @@ Shape contiguous_strides(const Shape &shape) {
 std::atomic<bool> checks_on = false;
 std::atomic<int64_t> violations = 0;
 
+constexpr size_t shift = 8;    // aligned to an element only: a view of a parameter may start anywhere
 constexpr size_t guard = 256;  // bytes on either side; more than any vector store reaches
 constexpr std::byte guard_byte{0xA5};
 
 std::shared_ptr<std::byte[]> allocate_guarded(size_t bytes) {
     constexpr std::align_val_t alignment{64};
-    auto *all = static_cast<std::byte *>(::operator new(bytes + 2 * guard, alignment));
+    auto *all = static_cast<std::byte *>(::operator new(bytes + 2 * guard + shift, alignment)) + shift;
     std::byte *first = all + guard;
     std::fill_n(all, guard, guard_byte);
     std::fill_n(first, bytes, std::byte{0xFF});  // NaN as f32 and f64, -1 as an integer
@@ -42,7 +43,7 @@ std::shared_ptr<std::byte[]> allocate_guarded(size_t bytes) {
     return {first, [all, bytes](std::byte *first) {
                 const auto intact = [](const std::byte *zone) { return std::all_of(zone, zone + guard, [](std::byte b) { return b == guard_byte; }); };
                 if (!intact(all) || !intact(first + bytes)) violations++;
-                ::operator delete(all, alignment);
+                ::operator delete(all - shift, alignment);
             }};
 }
 
