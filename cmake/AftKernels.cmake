@@ -4,6 +4,7 @@
 # each of some hundred objects. Outputs: <kernel>__<target>[_<variant>].{o,h,report}.
 
 set(AFT_KERNEL_DIR ${PROJECT_BINARY_DIR}/kernels)
+set(AFT_HALIDE_FEATURES -no_runtime-no_bounds_query)  # of every kernel object
 file(MAKE_DIRECTORY ${AFT_KERNEL_DIR})
 file(GLOB AFT_RECORD_DIRS ${AFT_TUNED_DIR} ${AFT_TUNED_DIR}/*)
 # A directory's time changes when a record comes or goes. (A glob with CONFIGURE_DEPENDS would hide ninja -n's answer.)
@@ -36,12 +37,34 @@ function(aft_kernel_object SYMBOL FAMILY GENERATOR TARGET RECORDS)  # and genera
     add_custom_command(
         OUTPUT ${output}.o ${output}.h ${output}.report
         COMMAND generate_${FAMILY} -g ${GENERATOR} -f ${SYMBOL} -o ${AFT_KERNEL_DIR} -e object,c_header
-                target=${AFT_HALIDE_${TARGET}}-no_runtime-no_bounds_query report=${output}.report
+                target=${AFT_HALIDE_${TARGET}}${AFT_HALIDE_FEATURES} report=${output}.report
                 "$<$<BOOL:${record_list}>:records=${record_list}>" ${ARGN}
         DEPENDS generate_${FAMILY} ${RECORDS}
         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} COMMENT "Generating ${SYMBOL}" COMMAND_EXPAND_LISTS VERBATIM)
     set_property(GLOBAL APPEND PROPERTY AFT_OBJECTS ${output}.o)
     set_property(GLOBAL APPEND PROPERTY AFT_REPORTS_${TARGET} ${output}.report)
+endfunction()
+
+# A list of strings as JSON text, without its brackets. (Kernel parameters and paths: only \ and " need an escape.)
+function(aft_json_strings OUT)
+    set(text "")
+    foreach (item IN LISTS ARGN)
+        string(REPLACE "\\" "\\\\" item "${item}")
+        string(REPLACE "\"" "\\\"" item "${item}")
+        list(APPEND text "\"${item}\"")
+    endforeach ()
+    list(JOIN text ", " text)
+    set(${OUT} "${text}" PARENT_SCOPE)
+endfunction()
+
+# What the tuner must know to build one object as the build does (tools/tuner/manifest.h).
+function(aft_manifest_entry SYMBOL KERNEL VARIANT FAMILY GENERATOR TARGET RECORD RECORDS PARAMS)
+    aft_json_strings(program "${PROJECT_BINARY_DIR}/generate_${FAMILY}")
+    aft_json_strings(records ${RECORDS})
+    aft_json_strings(parameters ${PARAMS})
+    aft_append(MANIFEST ",\n  {\"symbol\": \"${SYMBOL}\", \"kernel\": \"${KERNEL}\", \"variant\": \"${VARIANT}\", \"target\": \"${TARGET}\", \"record\": \"${RECORD}\",
+   \"program\": ${program}, \"generator\": \"${GENERATOR}\", \"parameters\": [${parameters}],
+   \"halide_target\": \"${AFT_HALIDE_${TARGET}}${AFT_HALIDE_FEATURES}\", \"records\": [${records}]}")
 endfunction()
 
 # Text of the tables, gathered entry by entry. (One quoted argument: a list would lose the semicolons of C++.)
@@ -76,6 +99,7 @@ function(aft_kernel NAME)
             string(JOIN _ record ${NAME} ${variant})
             aft_find_records(records ${record} ${target})
             aft_kernel_object(${symbol} ${family} ${generator} ${target} "${records}" ${ARG_PARAMS} "$<$<BOOL:${variant}>:variant=${variant}>")
+            aft_manifest_entry(${symbol} ${NAME} "${variant}" ${family} ${generator} ${target} ${record} "${records}" "${ARG_PARAMS}")
             aft_append(INCLUDES_${target} "#include \"${symbol}.h\"\n")
             aft_append(ROWS_${target} "    {\"${symbol}\", [](${ARG_ARGUMENTS}) -> bool { return ${fits}; },\n     ${symbol}, ${symbol}_metadata,\n#include \"${symbol}.report\"\n    },\n")
         endforeach ()
@@ -102,6 +126,14 @@ function(aft_add_kernels LIBRARY)
         get_property(AFT_${part} GLOBAL PROPERTY AFT_${part})
     endforeach ()
     configure_file(runtime/kernel_table.h.in ${AFT_KERNEL_DIR}/kernel_table.h @ONLY)
+
+    get_property(entries GLOBAL PROPERTY AFT_MANIFEST)
+    string(REGEX REPLACE "^," "" entries "${entries}")
+    aft_json_strings(runtime ${AFT_KERNEL_DIR}/halide_runtime.o)
+    aft_json_strings(tuned ${AFT_TUNED_DIR})
+    aft_json_strings(compiler ${CMAKE_CXX_COMPILER})
+    file(CONFIGURE OUTPUT ${AFT_KERNEL_DIR}/manifest.json @ONLY CONTENT
+         "{\"halide\": \"${Halide_VERSION}\", \"runtime\": ${runtime}, \"tuned\": ${tuned}, \"compiler\": ${compiler},\n \"kernels\": [${entries}\n]}\n")
 
     add_custom_command(OUTPUT ${AFT_KERNEL_DIR}/halide_runtime.o
                        COMMAND generate_gemm -r halide_runtime -o ${AFT_KERNEL_DIR} -e object target=x86-64-linux

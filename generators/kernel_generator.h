@@ -10,10 +10,10 @@ template <class Derived>
 class KernelGenerator : public Halide::Generator<Derived> {
 public:
     template <class T> using Param = Halide::GeneratorParam<T>;
-    Param<std::string> variant{"variant", ""}, records{"records", ""}, knobs{"knobs", ""}, report{"report", ""};
+    Param<std::string> variant{"variant", ""}, records{"records", ""}, knobs{"knobs", ""}, report{"report", ""}, check{"check", ""};
 
 protected:
-    Request request() { return {this->target, variant.value(), knobs.value(), records.value(), report.value()}; }
+    Request request() { return {this->target, variant.value(), knobs.value(), records.value(), report.value(), check.value()}; }
 
     // Every buffer starts at 0 in every dimension; an inner stride other than 1 stays refused (Halide's default).
     template <class... Buffers>

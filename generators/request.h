@@ -17,6 +17,8 @@ struct Request {
     std::string given;    // the tuner's knob values, "name:value,name:value"; they win over records
     std::string records;  // candidate record files, best first, separated by ','
     std::string report;   // file for the origin of the values, the values and the knob space; "" for none
+    std::string check;    // the tuner's file of knob values, one set a line: the answers go to <check>.answers and the
+                          // program ends before it has built anything; "" for none
 };
 
 }  // namespace aft

@@ -36,4 +36,6 @@ void install_halide_hooks() {
     halide_set_custom_do_par_for(do_par_for);
 }
 
+HalideHooks halide_hooks() { return {on_error, do_par_for}; }
+
 }  // namespace aft

@@ -15,4 +15,11 @@ std::string take_message();
 
 void install_halide_hooks();  // once, before the first kernel
 
+// The same for a shared object that carries a Halide runtime of its own (a tuning candidate, a kernel pack).
+struct HalideHooks {
+    halide_error_handler_t on_error;
+    halide_do_par_for_t do_par_for;
+};
+HalideHooks halide_hooks();
+
 }  // namespace aft

@@ -38,4 +38,6 @@ const KernelTable &kernels() {
 
 void use_kernel_table(std::string_view target) { forced = &kernel_table(target); }
 
+void use_kernel_table(const KernelTable &table) { forced.store(&table, std::memory_order_release); }
+
 }  // namespace aft

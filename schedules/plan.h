@@ -1,5 +1,7 @@
 // From a request to a plan: makes it with the knob values to use (given, recorded or default) and writes the report.
 #pragma once
+#include <cstdlib>
+
 #include "generators/request.h"
 #include "schedules/machine.h"
 #include "schedules/record.h"
@@ -11,6 +13,10 @@ template <class Make>
 auto planned(const Request &request, Make make) {
     decltype(make(std::declval<const Machine &>(), std::declval<Knobs &>())) plan;
     const Machine machine = machine_of(request.target);
+    if (!request.check.empty()) {
+        answer_questions([&](Knobs &knobs) { plan = make(machine, knobs); }, request.check);
+        std::quick_exit(0);  // asked only for answers: nothing is built
+    }
     const Knobs chosen = choose([&](Knobs &knobs) { plan = make(machine, knobs); }, request.given, request.records);
     if (!request.report.empty()) write_report(request.report, chosen);
     return plan;

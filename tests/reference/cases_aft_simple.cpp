@@ -154,7 +154,7 @@ const RegisterCases registered([] {
         for (int64_t T : {1, 33, 257, 600})
             for (int64_t C : {1, 65, 130}) cases.push_back(simple(causal, C == 1 ? 3 : C == 65 ? 2 : 1, T, C, normal));
         cases.push_back(simple(causal, 2, 257, 300, views));
-        cases.push_back(simple(causal, 1, 130, 515, normal));
+        for (int64_t C : {515, 1100}) cases.push_back(simple(causal, 1, 130, C, normal));
         for (const Inputs &inputs : hard)
             for (int64_t T : {33, 600}) cases.push_back(simple(causal, 2, T, 37, inputs));
         for (const Inputs &inputs : {normal, hard[2], hard[5]}) cases.push_back(simple(causal, 1, 65536, 64, inputs, true));

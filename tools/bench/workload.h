@@ -19,7 +19,10 @@ struct Workload {
     WorkShape shape;
     double flops = 0;    // useful floating-point operations of one call; exp and division count once
     double bytes = 0;    // least memory traffic of one call: every input read once, every output written once
+    double written = 0;  // that part of `bytes` which is written
     std::function<void()> run;  // allocates nothing
+
+    std::string name() const;  // "gemm_nn_f32/K:512/M:4096/N:1536"
 };
 
 struct WorkloadMaker {
@@ -27,8 +30,11 @@ struct WorkloadMaker {
     std::vector<std::string> letters;     // the shape it takes
     std::vector<WorkShape> model_shapes;  // those of the paper's models
     std::function<Workload(const WorkShape &)> make;
+
+    bool takes(const WorkShape &shape) const;  // all the letters and no other
 };
 
+// Sorted by kernel.
 const std::vector<WorkloadMaker> &workload_makers();
 
 struct RegisterWorkloads {

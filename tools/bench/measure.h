@@ -1,0 +1,43 @@
+// Timing. Samples of several candidates are taken in turn, so that what drifts (clock rate, other programs) hits all of
+// them alike; the centre is the median and the spread the median absolute deviation, since times have a long tail to one
+// side: the mean follows the tail, the minimum follows luck.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+namespace aft::tool {
+
+double now();  // seconds of the steady clock
+
+double median(std::vector<double> values);
+double half_sample_mode(std::vector<double> values);  // the densest place (Bickel & Fruehwirth 2006): centre when more than half is disturbed
+
+struct Sample {
+    double seconds = 0;  // of one call
+    int64_t calls = 0;   // that were timed for it
+};
+using Sampler = std::function<Sample()>;
+
+struct Measurement {
+    std::vector<Sample> samples;
+
+    std::vector<double> seconds() const;
+    double centre() const;  // median seconds of a call
+    double spread() const;  // median absolute deviation / centre
+    double best() const;
+    int64_t calls() const;
+};
+
+// Times as many calls together as take `least_seconds`; caches hold what the call before left there.
+Sampler warm_sampler(std::function<void()> run, double least_seconds);
+
+// Times single calls, each behind a stream through memory twice as large as the last cache, until `least_seconds` are
+// timed (at most `most_calls`).
+Sampler cold_sampler(std::function<void()> run, double least_seconds, int64_t most_calls = 5);
+
+// `rounds` samples of each, in turn: forwards in even rounds, backwards in odd ones.
+std::vector<Measurement> measure(std::span<const Sampler> samplers, int rounds);
+
+}  // namespace aft::tool
