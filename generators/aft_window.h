@@ -98,8 +98,9 @@ struct WindowQueries {
         const Gate own_gate(in.query(c, own));
         query_gradient(c, t) = (in.output_gradient(c, own) * own_gate.a) * (in.ratio(c, own) * own_gate.a) / (own_gate.one_plus * own_gate.one_plus);
 
-        slack(c) = 1.0f;
-        slack(c) = min(slack(c), in.den(c, r) - limit(in.output_gradient(c, r)));
+        Var one{"one"};  // generators/kernel_generator.h, "In place"
+        slack(c, one) = 1.0f;
+        slack(c, one) = min(slack(c, one), in.den(c, r) - limit(in.output_gradient(c, r)));
     }
 };
 

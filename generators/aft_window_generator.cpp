@@ -63,13 +63,13 @@ public:
     Input<float> gradient_factor{"gradient_factor"};
     Output<Buffer<float, 4>> pack{"pack"};
     Output<Buffer<float, 2>> query_gradient{"query_gradient"};
-    Output<Buffer<float, 1>> slack{"slack"};
+    Output<Buffer<float, 2>> slack{"slack"};
 
     void generate() {
         const Expr C = query.dim(0).extent(), rows = query.dim(1).extent();
         start_at_zero(query, query_gradient, maxima);
         for (auto *x : {&output_gradient, &ratio, &den}) shaped(*x, {C, rows});
-        shaped(maximum, {C}), shaped(slack, {C});
+        shaped(maximum, {C}), shaped(slack, {C});  // slack has a second axis of one entry
         maxima.dim(0).set_extent(C), query_gradient.dim(0).set_extent(C);
         WindowQueries window({output_gradient, query, ratio, den, maximum, maxima, chunk, missing, before, gradient_factor, rows,
                               query_gradient.dim(1).extent(), C, maxima.dim(1).extent()});
