@@ -16,7 +16,7 @@ size_t rounded(size_t bytes) { return (std::max<size_t>(bytes, 1) + alignment - 
 
 Tensor Arena::allocate(Shape shape, DType dtype) {
     if (memory_checks()) {
-        checked_.emplace_back(std::move(shape), dtype);
+        checked_.push_back(checked_tensor(std::move(shape), dtype, true));
         return checked_.back();
     }
     int64_t elements = 1;

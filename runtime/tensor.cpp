@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "aft/error.h"
 #include "runtime/memory_checks.h"
@@ -29,7 +30,7 @@ Shape contiguous_strides(const Shape &shape) {
 std::atomic<bool> checks_on = false;
 std::atomic<int64_t> violations = 0;
 
-constexpr size_t shift = 8;    // aligned to an element only: a view of a parameter may start anywhere
+thread_local size_t shift = 8;  // checked tensors are aligned to an element only: a view of a parameter may start anywhere
 constexpr size_t guard = 256;  // bytes on either side; more than any vector store reaches
 constexpr std::byte guard_byte{0xA5};
 
@@ -40,7 +41,7 @@ std::shared_ptr<std::byte[]> allocate_guarded(size_t bytes) {
     std::fill_n(all, guard, guard_byte);
     std::fill_n(first, bytes, std::byte{0xFF});  // NaN as f32 and f64, -1 as an integer
     std::fill_n(first + bytes, guard, guard_byte);
-    return {first, [all, bytes](std::byte *first) {
+    return {first, [all, bytes, shift = shift](std::byte *first) {
                 const auto intact = [](const std::byte *zone) { return std::all_of(zone, zone + guard, [](std::byte b) { return b == guard_byte; }); };
                 if (!intact(all) || !intact(first + bytes)) violations++;
                 ::operator delete(all - shift, alignment);
@@ -83,6 +84,12 @@ void each_row(const Tensor &x, const Tensor &y, Row row) {
 
 void set_memory_checks(bool on) { checks_on = on; }
 bool memory_checks() { return checks_on; }
+Tensor checked_tensor(Shape shape, DType dtype, bool aligned) {
+    const size_t before = std::exchange(shift, aligned ? 0 : shift);
+    Tensor tensor(std::move(shape), dtype);
+    shift = before;
+    return tensor;
+}
 int64_t guard_violations() { return violations; }
 
 size_t size_of(DType dtype) {
