@@ -1,0 +1,13 @@
+# Embeds recipes/*.toml into the program: OUT is a C++ file that defines aft::tool::recipes().
+function(aft_embed_recipes OUT)
+    file(GLOB files CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/recipes/*.toml)
+    list(SORT files)
+    set(rows "")
+    foreach (file IN LISTS files)
+        set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+        get_filename_component(name ${file} NAME_WE)
+        file(READ ${file} text)
+        string(APPEND rows "    {\"${name}\", R\"toml(${text})toml\"},\n")
+    endforeach ()
+    file(CONFIGURE OUTPUT ${OUT} CONTENT "// Generated from recipes/*.toml.\n#include \"tools/recipes.h\"\n\nnamespace aft::tool {\n\nstatic const Recipe all[] = {\n@rows@};\nstd::span<const Recipe> recipes() { return all; }\n\n}  // namespace aft::tool\n" @ONLY)
+endfunction()
