@@ -176,6 +176,10 @@ bool RunFolder::holds_run() const { return fs::exists(path_ + "/config.toml") ||
 
 std::string RunFolder::latest() const { return latest_of(path_); }
 
+void RunFolder::repair_best(int64_t step) {
+    if (step > 0 && named_step(path_, "best") != step && is_model(folder_of(path_, step))) write_file_atomic(path_ + "/best", "step-" + std::to_string(step) + "\n");
+}
+
 std::string RunFolder::save(const LanguageModel &model, const TrainingState &state, bool best, int64_t keep) {
     const std::string checkpoints = path_ + "/checkpoints", name = "step-" + std::to_string(state.step);
     make_folders(checkpoints);

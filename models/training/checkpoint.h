@@ -42,6 +42,9 @@ public:
     /// checkpoint's folder.
     std::string save(const LanguageModel &model, const TrainingState &state, bool best, int64_t keep);
 
+    /// After a kill between `latest` and `best`: makes `best` name this step when its checkpoint is there.
+    void repair_best(int64_t step);
+
     /// Folder of the checkpoint that `latest` names; "" when there is none.
     std::string latest() const;
 

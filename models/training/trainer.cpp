@@ -1,8 +1,8 @@
-// The training loop: micro-batches, clip, AdamW, evaluation, checkpoints, metrics. A step is a function of (keys, data,
-// step) alone, so a resumed run repeats the bits of an uninterrupted one.
+// The training loop: batches in micro-batches, AdamW, evaluation, checkpoints, metrics (include/aft/training.h).
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 #include "aft/error.h"
@@ -19,179 +19,245 @@ namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-AdamWOptions optimizer_options(const TrainingOptions &o) {
-    return {.beta1 = o.beta1, .beta2 = o.beta2, .epsilon = o.epsilon, .weight_decay = o.weight_decay, .clip = o.clip};
+AdamWOptions adamw(const TrainingOptions &o) {
+    AdamWOptions options;
+    options.beta1 = o.beta1, options.beta2 = o.beta2, options.epsilon = o.epsilon, options.weight_decay = o.weight_decay, options.clip = o.clip;
+    return options;
 }
 
-// Weight of the newest step in the speed that the remaining time is estimated with.
-constexpr double speed_memory = 0.1;
+const RunOptions &checked(const RunOptions &options) {
+    check(options.model);
+    check(options.training);
+    if (options.model.vocabulary < 256) throw Error("'vocabulary' is " + std::to_string(options.model.vocabulary) + "; text needs all 256 byte values");
+    if (options.training.sample_every > 0 && options.model.vocabulary != 256) throw Error("'sample_every' needs a 'vocabulary' of 256");
+    return options;
+}
 
 }  // namespace
 
 int64_t choose_micro_batch(const LanguageModel &model, const TrainingOptions &o) {
+    if (o.micro_batch > 0) return o.micro_batch;
     const int64_t T = model.config().context;
-    if (o.micro_batch > 0) return std::min(o.micro_batch, o.batch);
-    const int64_t fixed = 4 * 4 * model.parameters().values.elements();  // values, gradients, two moments
-    int64_t fitting = 1;
-    while (fitting < o.batch && fixed + model.training_bytes(fitting + 1, T) <= o.memory_limit) fitting++;
-    const int64_t passes = (o.batch + fitting - 1) / fitting;
-    return (o.batch + passes - 1) / passes;  // equal passes rather than a small last one
+    const int64_t fixed = model.parameters().values.elements() * 4 * int64_t(sizeof(float));  // values, gradients, two moments
+    const auto bytes = [&](int64_t sequences) { return fixed + model.training_bytes(sequences, T); };
+    int64_t fits = 1, too_many = o.batch + 1;
+    while (too_many - fits > 1) {
+        const int64_t middle = (fits + too_many) / 2;
+        (bytes(middle) <= o.memory_limit ? fits : too_many) = middle;
+    }
+    if (bytes(1) > o.memory_limit)
+        log(LogLevel::warning, "one sequence needs about " + std::to_string(bytes(1) >> 20) + " MiB, more than the memory limit of " + std::to_string(o.memory_limit >> 20) + " MiB");
+    const int64_t passes = (o.batch + fits - 1) / fits;
+    return (o.batch + passes - 1) / passes;  // passes of nearly equal size
 }
 
 struct Trainer::Parts {
+    // The order is that of the checks: options and data before the folder is touched, the folder before memory is taken.
     RunOptions options;
-    RunFolder folder;
     ByteData data;
+    RunFolder folder;
     LanguageModel model;
     AdamW optimizer;
     TrainingState state;
-    int64_t micro = 1;
+    std::unique_ptr<MetricsFile> metrics;
+    int64_t micro_batch;
     std::string last_checkpoint;
-    double speed = 0;  // seconds of a step, averaged
+    double started = 0;  // now() - state.seconds at the start of run()
 
     explicit Parts(const RunOptions &o)
-        : options((check(o.training), check(o.model), o)), folder(o.training.out), data(o.training.files(), o.model.context), model(o.model),
-          optimizer(model.parameters().values.elements(), model.parameters().decayed, optimizer_options(o.training)), micro(choose_micro_batch(model, o.training)) {}
-
-    void save(bool best, const TrainingCallbacks &callbacks) {
-        state.first_moment = optimizer.first_moment(), state.second_moment = optimizer.second_moment();
-        last_checkpoint = folder.save(model, state, best, options.training.keep);
-        if (callbacks.checkpoint) callbacks.checkpoint(state.step, last_checkpoint);
+        : options(checked(o)), data(o.training.files(), o.model.context), folder(o.training.out), model(o.model),
+          optimizer(model.parameters().values.elements(), model.parameters().decayed, adamw(o.training)), micro_batch(choose_micro_batch(model, o.training)) {
+        data.split(Split::train);
+        if (o.training.eval_every > 0) data.split(Split::valid);
     }
 
-    [[noreturn]] void diverged(const std::string &what, const Batch &batch, int64_t first_sequence, int64_t step) {
-        const std::string first = model.first_non_finite(batch.tokens, batch.targets, {.seed = options.training.seed, .step = step, .first_sequence = first_sequence});
-        throw Error("step " + std::to_string(step) + ": the " + what + " is not finite; first not finite: " + (first.empty() ? "the loss itself" : first) +
-                    "; last good checkpoint: " + (last_checkpoint.empty() ? "none" : last_checkpoint) + ". Lower the learning rate or clip the gradient");
+    const TrainingOptions &training() const { return options.training; }
+    int64_t context() const { return options.model.context; }
+
+    void begin() {
+        write_file_atomic(folder.path() + "/config.toml", to_toml(options));
+        metrics = std::make_unique<MetricsFile>(folder.path() + "/metrics.jsonl", state.step);
     }
 
-    // One optimizer step; returns the mean loss in nats.
-    double train_step(int64_t step, double &gradient_norm) {
-        const TrainingOptions &o = options.training;
-        const int64_t T = options.model.context;
-        const auto bytes = data.split(Split::train);
+    // Gradients of one batch; returns the mean loss in nats.
+    double accumulate(int64_t step) {
+        const int64_t B = training().batch;
+        const double count = double(B * context());
         double sum = 0;
-        Batch batch;
-        int64_t first = 0;
-        for (; first < o.batch; first += micro) {
-            const int64_t count = std::min(micro, o.batch - first);
-            batch = training_batch(bytes, T, o.seed, step, first, count);
-            const double loss = model.accumulate_gradient(batch.tokens, batch.targets, 1.0 / double(o.batch * T), {.seed = o.seed, .step = step, .first_sequence = first});
-            if (!std::isfinite(loss)) diverged("loss", batch, first, step);
-            sum += loss;
+        for (int64_t first = 0; first < B; first += micro_batch) {
+            const Batch batch = batch_of(step, first);
+            sum += model.accumulate_gradient(batch.tokens, batch.targets, 1 / count, {training().seed, step, first});
         }
-        ParameterSet &p = model.parameters();
-        gradient_norm = optimizer.step(p.values, p.gradients, learning_rate_at(o, step), step);
-        if (!std::isfinite(gradient_norm)) {
-            p.gradients.fill(0);
-            diverged("gradient", batch, std::max<int64_t>(first - micro, 0), step);
+        return sum / count;
+    }
+
+    Batch batch_of(int64_t step, int64_t first) const {
+        const int64_t sequences = std::min(micro_batch, training().batch - first);
+        return training_batch(data.split(Split::train), context(), training().seed, step, first, sequences);
+    }
+
+    [[noreturn]] void not_finite(int64_t step, const char *what, double value) {
+        std::string culprit;
+        for (int64_t first = 0; first < training().batch && culprit.empty(); first += micro_batch) {
+            const Batch batch = batch_of(step, first);
+            culprit = model.first_non_finite(batch.tokens, batch.targets, {training().seed, step, first});
         }
-        state.step = step, state.sequences += o.batch;
-        return sum / double(o.batch * T);
+        throw Error(std::string("the ") + what + " of step " + std::to_string(step) + " is " + (std::isnan(value) ? "not a number" : "infinite") +
+                    (culprit.empty() ? "" : "; the first value that is not finite: " + culprit) + ". " +
+                    (last_checkpoint.empty() ? "No checkpoint was written yet" : "The last good checkpoint is '" + last_checkpoint + "'") +
+                    "; try a smaller --learning-rate, a longer --warmup or a smaller --clip");
+    }
+
+    // One step; returns the loss and sets the norm of the gradient.
+    double train_step(int64_t step, double &gradient_norm) {
+        model.parameters().gradients.fill(0);
+        const double loss = accumulate(step);
+        if (!std::isfinite(loss)) not_finite(step, "loss", loss);
+        gradient_norm = optimizer.step(model.parameters().values, model.parameters().gradients, learning_rate_at(training(), step), step);
+        if (!std::isfinite(gradient_norm)) not_finite(step, "gradient", gradient_norm);
+        state.step = step;
+        state.sequences += training().batch;
+        return loss;
     }
 
     TrainingEvaluation evaluate() {
-        const TrainingOptions &o = options.training;
-        const EvaluationWindows windows(data.split(Split::valid), options.model.context, options.model.context);
-        const std::vector<int64_t> chosen = windows.choose(o.eval_batches * o.batch);
-        double sum = 0;
-        int64_t count = 0;
-        for (size_t first = 0; first < chosen.size(); first += size_t(micro)) {
-            const Batch batch = windows.batch(std::span(chosen).subspan(first, std::min(size_t(micro), chosen.size() - first)));
+        const EvaluationWindows windows(data.split(Split::valid), context(), context());
+        const std::vector<int64_t> chosen = windows.choose(training().eval_batches * training().batch);
+        TrainingEvaluation result{state.step, 0, 0, 0, false};
+        for (size_t first = 0; first < chosen.size(); first += size_t(micro_batch)) {
+            const Batch batch = windows.batch(std::span(chosen).subspan(first, std::min(size_t(micro_batch), chosen.size() - first)));
             const Tensor losses = model.losses(batch.tokens, batch.targets);
             for (int64_t n = 0; n < losses.elements(); n++)
-                if (batch.targets.data<int32_t>()[n] >= 0) sum += losses.data()[n], count++;
+                if (batch.targets.data<int32_t>()[n] >= 0) result.loss += losses.data()[n], result.count++;
         }
-        const double loss = sum / double(std::max<int64_t>(count, 1));
-        const bool best = loss < state.best_loss;
-        if (best) state.best_loss = loss, state.best_step = state.step;
-        return {state.step, loss, loss / std::numbers::ln2, count, best};
+        result.loss /= double(result.count);
+        result.bits_per_character = result.loss / std::numbers::ln2;
+        result.best = result.loss < state.best_loss;
+        if (result.best) state.best_loss = result.loss, state.best_step = state.step;
+        return result;
     }
 
-    std::string sample(int64_t step) {
+    void save(bool best) {
+        state.seed = training().seed;
+        state.seconds = now() - started;
+        state.first_moment = optimizer.first_moment();
+        state.second_moment = optimizer.second_moment();
+        last_checkpoint = folder.save(model, state, best, training().keep);
+    }
+
+    std::string sample() {
         std::string text;
-        generate(model, options.training.prompt, options.training.sample_bytes, {.temperature = 0.8, .seed = options.training.seed + uint64_t(step)}, [&](uint8_t byte) {
-            text.push_back(char(byte));
-            return true;
-        });
+        SamplingOptions sampling;
+        sampling.temperature = 0.8;
+        sampling.seed = training().seed + uint64_t(state.step);
+        const std::string prompt = training().prompt.substr(0, size_t(context()));
+        generate(model, prompt, training().sample_bytes, sampling, [&](uint8_t byte) { return text += char(byte), true; });
         return text;
+    }
+
+    MetricsLine line(const char *split, double loss) const {
+        MetricsLine line;
+        line.step = state.step, line.split = split, line.loss = loss, line.bits_per_character = loss / std::numbers::ln2;
+        line.memory_bytes = peak_memory_bytes(), line.seconds = now() - started;
+        return line;
     }
 };
 
 Trainer::Trainer(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+Trainer::~Trainer() = default;
+Trainer::Trainer(Trainer &&) noexcept = default;
 
 Trainer::Trainer(const RunOptions &options) : parts_(std::make_unique<Parts>(options)) {
     Parts &p = *parts_;
     if (p.folder.holds_run())
-        throw Error(p.folder.path() + " already holds a run: resume it with --resume, or give another folder with --out");
-    p.state.seed = options.training.seed;
+        throw Error("'" + p.folder.path() + "' holds a run already: continue it with --resume " + p.folder.path() + ", or choose another --out");
     p.model.initialise(options.training.seed);
-    write_file_atomic(p.folder.path() + "/config.toml", to_toml(options));
+    p.begin();
 }
 
 Trainer Trainer::resume(const RunOptions &options) {
+    const RunOptions before = read_run_options(options.training.out);
+    for (const RunKey &key : run_keys())
+        if (key.group == "Model" && get_key(before, key.name) != get_key(options, key.name))
+            throw Error("'" + key.name + "' is " + get_key(options, key.name) + "; the run in '" + options.training.out + "' has " + get_key(before, key.name) +
+                        ", and a model keeps its shape when it is resumed");
     auto parts = std::make_unique<Parts>(options);
-    const std::string latest = parts->folder.latest();
-    if (latest.empty()) {  // killed before its first checkpoint: the run starts anew, which gives the same bits
-        parts->state.seed = options.training.seed;
-        parts->model.initialise(options.training.seed);
+    Parts &p = *parts;
+    const std::string folder = p.folder.latest();
+    if (folder.empty()) {  // killed before the first checkpoint: from the start
+        p.model.initialise(options.training.seed);
     } else {
-        load_parameters(parts->model, latest);
-        parts->state = load_training_state(parts->model, latest);
-        parts->optimizer.first_moment().copy_from(parts->state.first_moment);
-        parts->optimizer.second_moment().copy_from(parts->state.second_moment);
-        parts->last_checkpoint = latest;
+        const std::string path = folder + "/config.json";
+        if (config_from_json(read_file(path, 1 << 20), path) != options.model) throw Error("'" + path + "' differs from the run's config.toml");
+        load_parameters(p.model, folder);
+        p.state = load_training_state(p.model, folder);
+        p.optimizer.first_moment().copy_from(p.state.first_moment);
+        p.optimizer.second_moment().copy_from(p.state.second_moment);
+        p.last_checkpoint = folder;
+        p.folder.repair_best(p.state.best_step);
     }
-    write_file_atomic(parts->folder.path() + "/config.toml", to_toml(options));
+    p.begin();
     return Trainer(std::move(parts));
 }
-
-Trainer::~Trainer() = default;
-Trainer::Trainer(Trainer &&) noexcept = default;
 
 const RunOptions &Trainer::options() const { return parts_->options; }
 LanguageModel &Trainer::model() { return parts_->model; }
 const ByteData &Trainer::data() const { return parts_->data; }
 int64_t Trainer::step() const { return parts_->state.step; }
-int64_t Trainer::micro_batch() const { return parts_->micro; }
+int64_t Trainer::micro_batch() const { return parts_->micro_batch; }
 
 TrainingResult Trainer::run(const TrainingCallbacks &callbacks, const std::atomic<bool> *stop) {
     Parts &p = *parts_;
-    const TrainingOptions &o = p.options.training;
-    MetricsFile metrics(p.folder.path() + "/metrics.jsonl", p.state.step);
+    const TrainingOptions &o = p.training();
+    p.started = now() - p.state.seconds;
     TrainingResult result;
-    int64_t saved = p.last_checkpoint.empty() ? -1 : p.state.step;
-    while (p.state.step < o.steps && !(stop && *stop)) {
+    const int64_t first_step = p.state.step;
+    double training_seconds = 0, recent_seconds = 0;  // without evaluations and checkpoints; recent: decaying mean
+    const auto asked_to_stop = [&] { return stop && stop->load(std::memory_order_relaxed); };
+
+    while (p.state.step < o.steps && !asked_to_stop()) {
         const int64_t step = p.state.step + 1;
-        const double start = now();
-        double norm = 0;
-        result.loss = p.train_step(step, norm);
-        const double seconds = now() - start;
-        p.state.seconds += seconds;
-        p.speed = p.speed > 0 ? (1 - speed_memory) * p.speed + speed_memory * seconds : seconds;
+        const double begin = now();
+        double gradient_norm = 0;
+        result.loss = p.train_step(step, gradient_norm);
+        const double seconds = now() - begin;
+        training_seconds += seconds;
+        recent_seconds = recent_seconds > 0 ? 0.9 * recent_seconds + 0.1 * seconds : seconds;
 
-        const double bits = result.loss / std::numbers::ln2, rate = learning_rate_at(o, step), tokens = double(o.batch * p.options.model.context) / seconds;
-        if (step % o.log_every == 0 || step == o.steps)
-            metrics.append({step, "train", result.loss, bits, rate, norm, tokens, std::nullopt, peak_memory_bytes(), p.state.seconds});
-        if (callbacks.progress)
-            callbacks.progress({step, o.steps, result.loss, bits, rate, norm, tokens, p.state.seconds, p.speed * double(o.steps - step)});
+        const double tokens = double(o.batch * p.context()), elapsed = now() - p.started;
+        const TrainingProgress progress{step, o.steps, result.loss, result.loss / std::numbers::ln2, learning_rate_at(o, step), gradient_norm, tokens / recent_seconds,
+                                        elapsed, training_seconds / double(step - first_step) * double(o.steps - step)};
+        if (step % o.log_every == 0 || step == o.steps) {
+            MetricsLine line = p.line("train", result.loss);
+            line.learning_rate = progress.learning_rate, line.gradient_norm = gradient_norm, line.tokens_per_second = tokens / seconds;
+            p.metrics->append(line);
+        }
+        if (callbacks.progress) callbacks.progress(progress);
 
-        const bool last = step == o.steps;
+        const bool last = step == o.steps || asked_to_stop();
         bool best = false;
-        if (o.eval_every > 0 && (step % o.eval_every == 0 || last)) {
+        if (o.eval_every > 0 && (step % o.eval_every == 0 || step == o.steps)) {
             const TrainingEvaluation evaluation = p.evaluate();
+            if (!std::isfinite(evaluation.loss)) p.not_finite(step, "validation loss", evaluation.loss);
             best = evaluation.best;
-            metrics.append({step, "valid", evaluation.loss, evaluation.bits_per_character, std::nullopt, std::nullopt, std::nullopt, std::nullopt, peak_memory_bytes(), p.state.seconds});
+            p.metrics->append(p.line("valid", evaluation.loss));
             if (callbacks.evaluation) callbacks.evaluation(evaluation);
         }
-        if (o.sample_every > 0 && step % o.sample_every == 0 && callbacks.sample) callbacks.sample(step, p.sample(step));
-        if (best || last || (o.save_every > 0 && step % o.save_every == 0)) p.save(best, callbacks), saved = step;
+        if (o.sample_every > 0 && step % o.sample_every == 0 && callbacks.sample) callbacks.sample(step, p.sample());
+        if (last || best || (o.save_every > 0 && step % o.save_every == 0)) {
+            p.save(best);
+            if (callbacks.checkpoint) callbacks.checkpoint(step, p.last_checkpoint);
+        }
     }
-    result.interrupted = stop && *stop && p.state.step < o.steps;
-    if (saved != p.state.step && p.state.step > 0) p.save(false, callbacks);
+    // A stop that came during the evaluation of a step without a checkpoint, or before the first step of a new run.
+    if (asked_to_stop() && p.last_checkpoint != p.folder.path() + "/checkpoints/step-" + std::to_string(p.state.step)) {
+        p.save(false);
+        if (callbacks.checkpoint) callbacks.checkpoint(p.state.step, p.last_checkpoint);
+    }
     result.step = p.state.step;
-    result.best_loss = p.state.best_step > 0 ? p.state.best_loss : std::nan("");
     result.best_step = p.state.best_step;
+    result.best_loss = std::isfinite(p.state.best_loss) ? p.state.best_loss : std::numeric_limits<double>::quiet_NaN();
+    result.interrupted = p.state.step < o.steps;
     result.checkpoint = p.last_checkpoint;
     return result;
 }
