@@ -37,19 +37,22 @@ struct WindowTile {
 // V sigma keeps its digits where sigma alone is below the smallest float.
 struct Gate {
     Halide::Expr a, f, one_plus;
+    static Halide::Expr times(Halide::Expr x, Halide::Expr y) { return strict_product(x, y); }  // LLVM would form f f first
     explicit Gate(Halide::Expr x) : a(exp_clamped(-0.5f * Halide::abs(x))), f(Halide::select(x < 0, a, 1.0f)), one_plus(1.0f + a * a) {}
 };
 
-// (max, min) of the rows of x and of what came before.
+// (max, min) of the rows of x and of what came before. Not in place: Halide 21 takes an output that an update reads for
+// memory of its own, aligned to a vector, which a slice of channels need not be.
 struct WindowRange {
     Halide::Var c{"c"};
     Halide::RDom r;
-    Halide::Func range{"range"};
+    Halide::Func scan{"scan"}, range{"range"};
 
     WindowRange(Halide::Func x, Halide::Func high, Halide::Func low, Halide::Expr rows) : r(0, rows, "r") {
         using namespace Halide;
-        range(c) = Tuple(high(c), low(c));
-        range(c) = Tuple(max(range(c)[0], x(c, r)), min(range(c)[1], x(c, r)));
+        scan(c) = Tuple(high(c), low(c));
+        scan(c) = Tuple(max(scan(c)[0], x(c, r)), min(scan(c)[1], x(c, r)));
+        range(c) = scan(c);
     }
 };
 
@@ -78,7 +81,7 @@ struct WindowQueriesInputs {
 struct WindowQueries {
     Halide::Var l{"l"}, part{"part"}, p{"p"}, panel{"panel"}, c{"c"}, t{"t"}, piece{"piece"};
     Halide::RDom r;
-    Halide::Func rescale{"rescale"}, scaled{"scaled"}, pack{"pack"}, query_gradient{"query_gradient"}, slack{"slack"};
+    Halide::Func rescale{"rescale"}, scaled{"scaled"}, pack{"pack"}, query_gradient{"query_gradient"}, lowest{"lowest"}, slack{"slack"};
 
     explicit WindowQueries(const WindowQueriesInputs &in) : r(0, in.rows, "r") {
         using namespace Halide;
@@ -89,16 +92,18 @@ struct WindowQueries {
         rescale(c, piece) = exp_clamped(min(in.maximum(c) - in.maxima(c, min(piece, in.pieces - 1)), 0.0f));
         const Expr dy = in.output_gradient(channel, at), den = in.den(channel, at);
         const Gate gate(in.query(channel, at));
-        const Expr G = dy * gate.f * (gate.f / (den * gate.one_plus)) * rescale(channel, p / in.chunk);
+        const Expr G = gate.times(gate.times(dy, gate.f), gate.f / (den * gate.one_plus)) * rescale(channel, p / in.chunk);
         scaled(l, p, panel) = select(exists && den >= limit(dy), G, 0.0f);
         pack(l, part, p, panel) = select(part == 0, scaled(l, p, panel), -scaled(l, p, panel) * in.ratio(channel, at));
 
         const Expr own = clamp(likely(t + in.before - in.missing), 0, in.rows - 1);
         const Gate own_gate(in.query(c, own));
-        query_gradient(c, t) = (in.output_gradient(c, own) * own_gate.a) * (in.ratio(c, own) * own_gate.a) / (own_gate.one_plus * own_gate.one_plus);
+        const Expr halves = own_gate.times(own_gate.times(in.output_gradient(c, own), own_gate.a), own_gate.times(in.ratio(c, own), own_gate.a));
+        query_gradient(c, t) = halves / (own_gate.one_plus * own_gate.one_plus);
 
-        slack(c) = 1.0f;
-        slack(c) = min(slack(c), in.den(c, r) - limit(in.output_gradient(c, r)));
+        lowest(c) = 1.0f;
+        lowest(c) = min(lowest(c), in.den(c, r) - limit(in.output_gradient(c, r)));
+        slack(c) = lowest(c);  // not in place: see WindowRange
     }
 };
 
@@ -168,7 +173,7 @@ struct WindowForward {
         const Expr num = mix.sums(l, 0, t, panel), den = mix.sums(l, 1, t, panel);
         const Gate gate(query(inside(c, in.C), inside(t, in.rows)));
         const Expr scaled = num / (den * gate.one_plus);
-        y(c, t) = Tuple(scaled * gate.f * gate.f, scaled * gate.one_plus, den);
+        y(c, t) = Tuple(gate.times(gate.times(scaled, gate.f), gate.f), scaled * gate.one_plus, den);
     }
 };
 

@@ -69,7 +69,8 @@ WindowPlan plan_aft_window(const Request &request) {
         plan.lanes = lanes;
         plan.range = [=](WindowRange &w) {
             w.range.vectorize(w.c, lanes, guard);
-            w.range.update().reorder(w.c, w.r.x).vectorize(w.c, lanes, guard);
+            w.scan.compute_root().vectorize(w.c, lanes, guard);
+            w.scan.update().reorder(w.c, w.r.x).vectorize(w.c, lanes, guard);
         };
         plan.keys = [=](WindowKeys &w) {
             const Lanes in{lanes};
@@ -89,7 +90,8 @@ WindowPlan plan_aft_window(const Request &request) {
             w.rescale.compute_root().vectorize(w.c, lanes, guard);
             w.query_gradient.vectorize(w.c, lanes, guard);
             w.slack.vectorize(w.c, lanes, guard);
-            w.slack.update().reorder(w.c, w.r.x).vectorize(w.c, lanes, guard);
+            w.lowest.compute_root().vectorize(w.c, lanes, guard);
+            w.lowest.update().reorder(w.c, w.r.x).vectorize(w.c, lanes, guard);
         };
         plan.forward = [=](WindowForward &w) { schedule_mix(w.mix, w.y, tiled(w.y, w.c, w.t, rows, lanes), lanes); };
         plan.backward = [=](WindowBackward &w) { schedule_mix(w.mix, w.gradient, tiled(w.gradient, w.c, w.t, rows, lanes), lanes); };
