@@ -1,0 +1,91 @@
+// The program's frame: exit codes, error lines, help, info, verify.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "tests/tools/program.h"
+
+namespace aft::test {
+namespace {
+
+// One line on stderr that says what was wrong.
+void expect_error(const std::string &arguments, int code, const std::string &part) {
+    const Outcome o = run_aft(arguments);
+    EXPECT_EQ(o.code, code) << arguments << "\n" << o.err;
+    EXPECT_TRUE(o.err.starts_with("aft: error: ")) << arguments << "\n" << o.err;
+    EXPECT_NE(o.err.find(part), std::string::npos) << arguments << "\n" << o.err;
+    EXPECT_EQ(std::ranges::count(o.err, '\n'), 1) << o.err;
+    EXPECT_EQ(o.out, "") << arguments;
+}
+
+TEST(CommandLine, WrongUsageIsTwo) {
+    expect_error("", 2, "subcommand");
+    expect_error("bogus", 2, "bogus");
+    expect_error("info --bogus", 2, "--bogus");
+    expect_error("info --threads 0", 2, "--threads");
+    expect_error("info --threads many", 2, "--threads");
+    expect_error("info --device cuda", 2, "--device");
+    expect_error("info --quiet --verbose", 2, "--quiet");
+    expect_error("verify --filter nothing_like_it", 2, "nothing_like_it");
+}
+
+TEST(CommandLine, FailureIsOne) { expect_error("info --target i486", 1, "i486"); }
+
+TEST(CommandLine, HelpAndVersion) {
+    EXPECT_TRUE(run_aft("--version").out.starts_with("aft "));
+    for (const char *command : {"", "op", "verify", "info"}) {
+        const Outcome o = run_aft(std::string(command) + " --help");
+        EXPECT_EQ(o.code, 0);
+        EXPECT_NE(o.out.find("Example: aft "), std::string::npos) << o.out;
+        EXPECT_EQ(o.err, "");
+    }
+}
+
+TEST(Info, NamesKernelsAndTheirOrigin) {
+    EXPECT_EQ(run_aft("info").code, 0);
+    const Outcome o = run_aft("info --json --threads 1");
+    ASSERT_EQ(o.code, 0) << o.err;
+    const auto info = nlohmann::json::parse(o.out);
+    EXPECT_EQ(info.at("threads"), 1);
+    EXPECT_TRUE(info.at("dependencies").contains("Halide"));
+    int in_use = 0;
+    for (const auto &table : info.at("tables")) {
+        in_use += table.at("in_use").get<bool>();
+        EXPECT_FALSE(table.at("kernels").empty());
+        for (const auto &kernel : table.at("kernels")) EXPECT_FALSE(kernel.at("origin").get<std::string>().empty());
+    }
+    EXPECT_EQ(in_use, 1);
+}
+
+TEST(Verify, FilterChoosesKernelsAndCases) {
+    const Outcome by_kernel = run_aft("verify --json --filter gemm_tn_f32");
+    ASSERT_EQ(by_kernel.code, 0) << by_kernel.err;
+    const auto result = nlohmann::json::parse(by_kernel.out);
+    EXPECT_TRUE(result.at("passed").get<bool>());
+    for (const auto &table : result.at("tables")) {
+        ASSERT_EQ(table.at("kernels").size(), 1u);
+        EXPECT_EQ(table.at("kernels")[0].at("kernel"), "gemm_tn_f32");
+        EXPECT_GT(table.at("kernels")[0].at("cases"), 1);
+        EXPECT_LE(table.at("kernels")[0].at("worst"), 1.0);
+    }
+    const Outcome by_case = run_aft("verify --json --filter 'aft_simple causal B=3 T=33 *'");
+    ASSERT_EQ(by_case.code, 0) << by_case.err;
+    const auto one = nlohmann::json::parse(by_case.out);
+    EXPECT_EQ(one.at("cases"), 1);
+    EXPECT_EQ(one.at("tables")[0].at("kernels").size(), 3u);  // forward, replay, backward
+}
+
+TEST(Verify, PrintsALinePerKernelAndASummary) {
+    const Outcome o = run_aft("verify --filter 'aft_simple_gate*'");
+    EXPECT_EQ(o.code, 0);
+    EXPECT_NE(o.out.find("aft_simple_gate_backward_f32"), std::string::npos) << o.out;
+    EXPECT_NE(o.out.find("kernels pass"), std::string::npos) << o.out;
+}
+
+TEST(Verify, LargeCasesAreNamedWhenOnlyTheyMatch) {
+    expect_error("verify --filter 'aft_simple*T=65536*'", 2, "--large");
+}
+
+}  // namespace
+}  // namespace aft::test
