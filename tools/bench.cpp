@@ -1,0 +1,200 @@
+// aft bench: times kernels and operators and holds each against the limit of this machine that binds it.
+#include <fnmatch.h>
+#include <spdlog/fmt/fmt.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+
+#include "aft/error.h"
+#include "aft/threads.h"
+#include "tools/bench/limits.h"
+#include "tools/bench/machine.h"
+#include "tools/bench/measure.h"
+#include "tools/bench/results.h"
+#include "tools/bench/roofline.h"
+#include "tools/bench/workload.h"
+#include "tools/command.h"
+
+namespace aft::tool {
+namespace {
+
+using nlohmann::json;
+
+// Workloads that are timed in turn are held in memory together.
+constexpr double most_bytes_together = 1e9;
+
+struct Options {
+    std::vector<std::string> filters = {"*"}, shapes, shape_files, compare;
+    std::string output, plot;
+    int samples = 9;
+    double least_seconds = 0.02;
+    bool cold = false, list = false;
+};
+
+struct Choice {
+    const WorkloadMaker *maker;
+    WorkShape shape;
+
+    std::string name() const {
+        Workload named;
+        named.kernel = maker->kernel, named.shape = shape;
+        return named.name();
+    }
+};
+
+bool matches(const std::string &glob, const std::string &text) { return fnmatch(glob.c_str(), text.c_str(), 0) == 0; }
+
+// Shapes that the user gave, each for the kernels of a glob.
+std::vector<std::pair<std::string, WorkShape>> given_shapes(const Options &options) {
+    std::vector<std::pair<std::string, WorkShape>> given;
+    for (const std::string &shape : options.shapes) given.emplace_back("*", parse_shape(shape));
+    for (const std::string &path : options.shape_files) {
+        std::ifstream file(path);
+        if (!file) throw UsageError("cannot read the shapes file '" + path + "'");
+        int number = 0;
+        for (std::string text; std::getline(file, text);) {
+            number++;
+            std::istringstream words(text.substr(0, text.find('#')));
+            std::string glob, shape, more;
+            if (!(words >> glob)) continue;
+            if (!(words >> shape) || words >> more) throw UsageError(path + ":" + std::to_string(number) + ": a line is KERNEL SHAPE, for example: gemm_nt_* M=4096,N=1536,K=512");
+            try {
+                given.emplace_back(glob, parse_shape(shape));
+            } catch (const UsageError &error) {
+                throw UsageError(path + ":" + std::to_string(number) + ": " + error.what());
+            }
+        }
+    }
+    return given;
+}
+
+std::vector<Choice> choose(const Options &options) {
+    const auto given = given_shapes(options);
+    std::vector<bool> used(given.size());
+    std::vector<Choice> chosen;
+    for (const WorkloadMaker &maker : workload_makers()) {
+        std::vector<WorkShape> shapes;
+        if (given.empty()) shapes = maker.model_shapes;
+        for (size_t n = 0; n < given.size(); n++)
+            if (matches(given[n].first, maker.kernel) && maker.takes(given[n].second)) shapes.push_back(given[n].second), used[n] = true;
+        for (const WorkShape &shape : shapes) {
+            const Choice choice{&maker, shape};
+            for (const std::string &filter : options.filters)
+                if (matches(filter, maker.kernel) || matches(filter, choice.name())) {
+                    chosen.push_back(choice);
+                    break;
+                }
+        }
+    }
+    for (size_t n = 0; n < given.size(); n++)
+        if (!used[n]) throw UsageError("no kernel '" + given[n].first + "' takes the shape " + to_string(given[n].second) + ": aft bench --list shows what each takes");
+    if (chosen.empty()) throw UsageError("no kernel matches --filter " + fmt::format("{}", fmt::join(options.filters, " ")) + ": aft bench --list shows all");
+    return chosen;
+}
+
+void list(const std::vector<Choice> &choices, bool as_json) {
+    json all = json::array();
+    for (const Choice &choice : choices) {
+        if (as_json)
+            all.push_back({{"kernel", choice.maker->kernel}, {"shape", choice.shape}, {"name", choice.name()}});
+        else
+            std::puts(fmt::format("{:<36} {}", choice.maker->kernel, to_string(choice.shape)).c_str());
+    }
+    if (as_json) std::puts(all.dump(2).c_str());
+}
+
+std::vector<Result> run(const std::vector<Choice> &choices, const Options &options, const Limits &limits, bool print) {
+    std::vector<Result> results;
+    if (print) std::fputs(table_head(false).c_str(), stdout);
+    for (size_t first = 0; first < choices.size();) {
+        std::vector<Result> group;
+        std::vector<Sampler> samplers;
+        double bytes = 0;
+        for (; first < choices.size() && (group.empty() || bytes < most_bytes_together); first++) {
+            const Choice &choice = choices[first];
+            spdlog::debug("preparing {}", choice.name());
+            Result result;
+            result.work = choice.maker->make(choice.shape);
+            result.name = result.work.name() + (options.cold ? "/cold" : "");
+            result.cold = options.cold;
+            result.bound = bound_of(result.work, limits, options.cold);
+            bytes += result.work.bytes;
+            const auto call = std::exchange(result.work.run, {});
+            samplers.push_back(options.cold ? cold_sampler(call, options.least_seconds) : warm_sampler(call, options.least_seconds));
+            group.push_back(std::move(result));
+        }
+        const std::vector<Measurement> times = measure(samplers, options.samples);
+        for (size_t n = 0; n < group.size(); n++) {
+            group[n].time = times[n];
+            if (print) std::fputs(table_line(group[n]).c_str(), stdout);
+            results.push_back(std::move(group[n]));
+        }
+        std::fflush(stdout);
+    }
+    return results;
+}
+
+std::map<std::string, Timed> times_of(const std::vector<Result> &results) {
+    std::map<std::string, Timed> times;
+    for (const Result &result : results) times[result.name] = {result.time.centre(), result.time.spread()};
+    return times;
+}
+
+int compare_files(const Options &options, bool as_json) {
+    const auto found = compare(read_times(options.compare[0]), read_times(options.compare[1]));
+    std::fputs(as_json ? (to_json(found).dump(2) + "\n").c_str() : format(found).c_str(), stdout);
+    return exit_done;
+}
+
+int bench(const Options &options, const Common &common) {
+    if (options.compare.size() == 2) return compare_files(options, common.json);
+    const std::vector<Choice> choices = choose(options);
+    if (options.list) return list(choices, common.json), exit_done;
+    const auto before = options.compare.empty() ? std::map<std::string, Timed>() : read_times(options.compare[0]);
+
+    const Neighbours neighbours;
+    const Limits all = measure_limits(thread_count());
+    if (!common.json) std::fputs((format_limits(thread_count() == 1 ? all : measure_limits(1), all) + "\n").c_str(), stdout);
+    const std::vector<Result> results = run(choices, options, all, !common.json);
+    const double busy = neighbours.busy_cpus();
+    if (busy > 0.1) spdlog::warn("warning: other programs used {:.1f} of {} CPUs during this run: its figures are too low", busy, cpu_count());
+
+    json file = {{"context", bench_context(&all, busy)}, {"benchmarks", json::array()}};
+    for (const Result &result : results) file["benchmarks"].push_back(to_json(result));
+    const auto comparison = compare(before, times_of(results));
+    if (!options.compare.empty()) {
+        if (!common.json) std::fputs(("\n" + format(comparison)).c_str(), stdout);
+        file["comparison"] = to_json(comparison);
+    }
+    if (common.json) std::puts(file.dump(2).c_str());
+    if (!options.output.empty()) write_json_file(options.output, file);
+    if (!options.plot.empty()) {
+        std::ofstream picture(options.plot);
+        picture << roofline_svg(results, all);
+        picture.close();
+        if (!picture) throw Error("cannot write '" + options.plot + "': is the folder there and writable?");
+    }
+    return exit_done;
+}
+
+const Command command{"bench", "Time kernels and hold them against this machine's limits", Group::kernels, [](CLI::App &app, const Common &common) {
+    auto o = std::make_shared<Options>();
+    const auto what = "What to time", how = "How", out = "Results";
+    app.add_option("--filter", o->filters, "Kernels whose name (or name/M:8/...) fits one of these globs")->group(what);
+    app.add_option("--shape", o->shapes, "Sizes, for example M=4096,N=1536,K=512, for all kernels that take these letters")->group(what);
+    app.add_option("--shapes", o->shape_files, "File of such lines: KERNEL-GLOB SHAPE (# starts a comment)")->group(what);
+    app.add_flag("--list", o->list, "Say what would be timed, and stop")->group(what);
+    app.add_option("--samples", o->samples, "Samples of each, taken in turn")->check(CLI::Range(1, 1000))->group(how)->capture_default_str();
+    app.add_option("--min-time", o->least_seconds, "Seconds of each sample")->check(CLI::Range(0.0, 60.0))->group(how)->capture_default_str();
+    app.add_flag("--cold", o->cold, "Empty the caches before each call")->group(how);
+    app.add_option("--output", o->output, "Write the results to a file, in Google Benchmark's JSON form")->group(out);
+    app.add_option("--compare", o->compare, "Hold this run against a file of --output; two files: compare them and run nothing")->expected(1, 2)->group(out);
+    app.add_option("--plot", o->plot, "Draw the roofline to an SVG file")->group(out);
+    app.footer("Example: aft bench --filter 'gemm_*' --threads 1 --output before.json");
+    return [o, &common] { return bench(*o, common); };
+}};
+
+}  // namespace
+}  // namespace aft::tool

@@ -1,0 +1,194 @@
+#include "tools/bench/results.h"
+
+#include <spdlog/fmt/fmt.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <fstream>
+
+#include "aft/error.h"
+#include "aft/version.h"
+#include "tools/bench/machine.h"
+
+namespace aft::tool {
+namespace {
+
+using nlohmann::json;
+
+// Median deviations of two runs add to noise; three of them are rare by chance, and below 2 % nothing is believed.
+constexpr double noise_factor = 3, least_difference = 0.02;
+
+double unit_seconds(const std::string &unit) {
+    if (unit == "ns") return 1e-9;
+    if (unit == "us") return 1e-6;
+    if (unit == "ms") return 1e-3;
+    if (unit == "s") return 1;
+    throw Error("time_unit '" + unit + "' is none of ns, us, ms, s");
+}
+
+std::string line(const Result &result, const std::string &name, const Measurement &time, const std::string &tail) {
+    return fmt::format("{:<64} {:>11} {:>6.1f}% {:>14} {}\n", name, format_seconds(time.centre()), 100 * time.spread(),
+                       format_rate(result.work, result.bound, time.centre()), tail);
+}
+
+}  // namespace
+
+std::string format_seconds(double seconds) {
+    if (seconds >= 1) return fmt::format("{:.3f} s", seconds);
+    if (seconds >= 1e-3) return fmt::format("{:.3f} ms", seconds * 1e3);
+    return fmt::format("{:.3f} us", seconds * 1e6);
+}
+
+std::string format_rate(const Workload &work, const Bound &bound, double seconds) {
+    return bound.by_memory ? fmt::format("{:.1f} GB/s", work.bytes / seconds * 1e-9) : fmt::format("{:.1f} GFLOP/s", work.flops / seconds * 1e-9);
+}
+
+std::string format_limits(const Limits &one, const Limits &all) {
+    std::string text = fmt::format("limits of this machine ({}, table {})\n{:<24}{:>12}{:>12}\n", cpu_model(), all.target, "", "1 thread",
+                                   fmt::format("{} thread{}", all.threads, all.threads > 1 ? "s" : ""));
+    text += fmt::format("{:<24}{:>12.1f}{:>12.1f}\n", "FMA, GFLOP/s", one.fma * 1e-9, all.fma * 1e-9);
+    for (int level = 0; level < Limits::levels; level++) {
+        const Bandwidth &a = one.bandwidth[size_t(level)], &b = all.bandwidth[size_t(level)];
+        const auto row = [&](const char *what, double x, double y) {
+            text += fmt::format("{:<24}{:>12.1f}{:>12.1f}\n", fmt::format("{} {}, GB/s", level_name(level), what), x * 1e-9, y * 1e-9);
+        };
+        row("read", a.read, b.read), row("copy", a.copy, b.copy), row("3 reads 1 write", a.triad, b.triad);
+    }
+    return text;
+}
+
+std::string table_head(bool peers) {
+    return fmt::format("{:<64} {:>11} {:>7} {:>14} {:>7} of {}\n", "kernel", "time", "spread", "rate", "share", peers ? "limit / ours is faster by" : "limit");
+}
+
+std::string table_line(const Result &result) {
+    std::string text = line(result, result.name, result.time, fmt::format("{:>6.1f}% of {}", 100 * result.share(), result.bound.name()));
+    for (const auto &[form, time] : result.peers) {
+        // Ratio of two medians; their spreads add.
+        text += line(result, "  torch " + form, time,
+                     fmt::format("{:>6.2f} x +- {:.2f}", time.centre() / result.time.centre(),
+                                 time.centre() / result.time.centre() * (time.spread() + result.time.spread())));
+    }
+    return text;
+}
+
+json bench_context(const Limits *limits, double busy_cpus) {
+    char host[256] = "";
+    gethostname(host, sizeof host - 1);
+    double load[3] = {};
+    getloadavg(load, 3);
+    json context = {{"date", date_and_time()},
+                    {"host_name", host},
+                    {"executable", "aft"},
+                    {"aft_version", AFT_VERSION},
+                    {"cpu_model", cpu_model()},
+                    {"num_cpus", cpu_count()},
+                    {"load_avg", load},
+                    {"cpus_used_by_others", busy_cpus},
+                    {"library_build_type", "release"},
+                    {"caches", json::array()}};
+    for (int level = 1; level <= 3; level++)
+        context["caches"].push_back({{"type", level == 1 ? "Data" : "Unified"}, {"level", level}, {"size", cache_bytes(level)}, {"num_sharing", cache_sharing(level)}});
+    if (limits) {
+        json measured = {{"threads", limits->threads}, {"target", limits->target}, {"fma_flops_per_second", limits->fma}};
+        for (int level = 0; level < Limits::levels; level++) {
+            const Bandwidth &b = limits->bandwidth[size_t(level)];
+            measured[level_name(level)] = {{"read_bytes_per_second", b.read}, {"copy_bytes_per_second", b.copy}, {"three_reads_one_write_bytes_per_second", b.triad}};
+        }
+        context["limits"] = measured;
+    }
+    return context;
+}
+
+json benchmark_entry(const std::string &name, const Measurement &time, const json &counters) {
+    json entry = {{"name", name},
+                  {"run_name", name},
+                  {"run_type", "iteration"},
+                  {"repetitions", 1},
+                  {"repetition_index", 0},
+                  {"iterations", time.calls()},
+                  {"real_time", time.centre() * 1e9},
+                  {"cpu_time", time.centre() * 1e9},
+                  {"time_unit", "ns"},
+                  {"samples", time.samples.size()},
+                  {"spread", time.spread()},
+                  {"best_time", time.best() * 1e9},
+                  {"mode_time", half_sample_mode(time.seconds()) * 1e9}};
+    entry.update(counters);
+    return entry;
+}
+
+json to_json(const Result &result) {
+    json counters = {{"flops_per_second", result.work.flops / result.time.centre()},
+                     {"bytes_per_second", result.work.bytes / result.time.centre()},
+                     {"limit_time", result.bound.seconds * 1e9},
+                     {"limited_by", result.bound.name()},
+                     {"share_of_limit", result.share()},
+                     {"cache", result.cold ? "cold" : "warm"}};
+    for (const auto &[form, time] : result.peers) {
+        counters["torch_" + form + "_time"] = time.centre() * 1e9;
+        counters["torch_" + form + "_spread"] = time.spread();
+        counters["torch_" + form + "_ratio"] = time.centre() / result.time.centre();
+    }
+    return benchmark_entry(result.name, result.time, counters);
+}
+
+void write_json_file(const std::string &path, const json &text) {
+    std::ofstream file(path);
+    file << text.dump(2) << "\n";
+    file.close();
+    if (!file) throw Error("cannot write '" + path + "': is the folder there and writable?");
+}
+
+std::map<std::string, Timed> read_times(const std::string &path) {
+    std::ifstream file(path);
+    if (!file) throw Error("cannot read '" + path + "': name a file that aft bench --output wrote");
+    try {
+        std::map<std::string, Timed> times;
+        const json whole = json::parse(file);
+        for (const json &entry : whole.at("benchmarks")) {
+            // With repetitions Google Benchmark adds aggregates: the median stands for its run then.
+            const bool aggregate = entry.value("run_type", "") == "aggregate";
+            if (aggregate && entry.value("aggregate_name", "") != "median") continue;
+            const std::string name = entry.value("run_name", entry.at("name").get<std::string>());
+            times[name] = {entry.at("real_time").get<double>() * unit_seconds(entry.value("time_unit", "ns")), entry.value("spread", 0.0)};
+        }
+        return times;
+    } catch (const std::exception &error) {
+        throw Error("'" + path + "' is not a result of aft bench --output: " + error.what());
+    }
+}
+
+const char *Comparison::verdict() const {
+    const double difference = std::abs(std::log(ratio()));
+    if (difference < least_difference || difference < noise_factor * (before.spread + after.spread)) return "same";
+    return ratio() > 1 ? "faster" : "slower";
+}
+
+std::vector<Comparison> compare(const std::map<std::string, Timed> &before, const std::map<std::string, Timed> &after) {
+    std::vector<Comparison> found;
+    for (const auto &[name, time] : after)
+        if (const auto old = before.find(name); old != before.end()) found.push_back({name, old->second, time});
+    return found;
+}
+
+std::string format(const std::vector<Comparison> &comparisons) {
+    if (comparisons.empty()) return "no name is in both runs: nothing to compare\n";
+    std::string text = fmt::format("{:<64} {:>11} {:>11} {:>7}\n", "compared", "before", "after", "ratio");
+    double logarithms = 0;
+    for (const Comparison &c : comparisons) {
+        text += fmt::format("{:<64} {:>11} {:>11} {:>7.3f} {}\n", c.name, format_seconds(c.before.seconds), format_seconds(c.after.seconds), c.ratio(), c.verdict());
+        logarithms += std::log(c.ratio());
+    }
+    return text + fmt::format("{:<64} {:>31.3f}\n", "geometric mean (above 1: faster now)", std::exp(logarithms / double(comparisons.size())));
+}
+
+json to_json(const std::vector<Comparison> &comparisons) {
+    json all = json::array();
+    for (const Comparison &c : comparisons)
+        all.push_back({{"name", c.name}, {"before", c.before.seconds * 1e9}, {"after", c.after.seconds * 1e9}, {"ratio", c.ratio()}, {"verdict", c.verdict()}});
+    return all;
+}
+
+}  // namespace aft::tool

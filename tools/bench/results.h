@@ -1,0 +1,58 @@
+// What a run of `aft bench` found: as a table for people, in Google Benchmark's JSON form for programs, and compared with
+// an earlier run.
+#pragma once
+#include <nlohmann/json.hpp>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tools/bench/limits.h"
+#include "tools/bench/measure.h"
+
+namespace aft::tool {
+
+struct Result {
+    std::string name;  // unique in a run, the same from run to run
+    Workload work;     // without its function
+    Measurement time;
+    Bound bound;
+    bool cold = false;
+    std::map<std::string, Measurement> peers;  // by form: "eager", "compiled" ...
+
+    double share() const { return bound.seconds / time.centre(); }  // of the limit
+};
+
+std::string format_seconds(double seconds);     // "1.234 ms"
+std::string format_rate(const Workload &work, const Bound &bound, double seconds);  // in the unit of what binds: GFLOP/s or GB/s
+std::string format_limits(const Limits &one, const Limits &all);
+
+std::string table_head(bool peers);
+std::string table_line(const Result &result);  // one line, and one for each peer
+
+// {"context": {...}, "benchmarks": [...]}
+nlohmann::json bench_context(const Limits *limits, double busy_cpus);
+nlohmann::json to_json(const Result &result);
+// Our results for a program that reads Google Benchmark's files: seconds per call, further figures as counters.
+nlohmann::json benchmark_entry(const std::string &name, const Measurement &time, const nlohmann::json &counters);
+void write_json_file(const std::string &path, const nlohmann::json &text);
+
+struct Timed {
+    double seconds = 0, spread = 0;  // spread: share of the time; 0 when the file has none
+};
+// Name -> time of a file of that form, Google Benchmark's own included. Throws Error when it is none.
+std::map<std::string, Timed> read_times(const std::string &path);
+
+// The two runs side by side, name by name: old time, new time, ratio (above 1: faster now), and whether the difference
+// is beyond the spread of both.
+struct Comparison {
+    std::string name;
+    Timed before, after;
+    double ratio() const { return before.seconds / after.seconds; }
+    const char *verdict() const;  // "faster", "slower", "same"
+};
+std::vector<Comparison> compare(const std::map<std::string, Timed> &before, const std::map<std::string, Timed> &after);
+std::string format(const std::vector<Comparison> &comparisons);
+nlohmann::json to_json(const std::vector<Comparison> &comparisons);
+
+}  // namespace aft::tool
