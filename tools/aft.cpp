@@ -27,6 +27,7 @@ const char *title(Group group) {
         case Group::model: return "Models";
         case Group::run: return "Running";
         case Group::kernels: return "Kernels";
+        case Group::hidden: return "";  // the program's own processes
     }
     return "";
 }

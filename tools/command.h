@@ -31,7 +31,7 @@ class UsageError : public std::runtime_error {
 };
 
 // The order of the groups in `aft --help`.
-enum class Group { model, run, kernels };
+enum class Group { model, run, kernels, hidden };
 
 struct Command {
     using Run = std::function<int()>;
