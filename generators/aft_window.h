@@ -37,6 +37,7 @@ struct WindowTile {
 // V sigma keeps its digits where sigma alone is below the smallest float.
 struct Gate {
     Halide::Expr a, f, one_plus;
+    static Halide::Expr times(Halide::Expr x, Halide::Expr y) { return strict_product(x, y); }  // LLVM would form f f first
     explicit Gate(Halide::Expr x) : a(exp_clamped(-0.5f * Halide::abs(x))), f(Halide::select(x < 0, a, 1.0f)), one_plus(1.0f + a * a) {}
 };
 
@@ -90,13 +91,14 @@ struct WindowQueries {
         rescale(c, piece) = exp_clamped(min(in.maximum(c) - in.maxima(c, min(piece, in.pieces - 1)), 0.0f));
         const Expr dy = in.output_gradient(channel, at), den = in.den(channel, at);
         const Gate gate(in.query(channel, at));
-        const Expr G = dy * gate.f * (gate.f / (den * gate.one_plus)) * rescale(channel, p / in.chunk);
+        const Expr G = gate.times(gate.times(dy, gate.f), gate.f / (den * gate.one_plus)) * rescale(channel, p / in.chunk);
         scaled(l, p, panel) = select(exists && den >= limit(dy), G, 0.0f);
         pack(l, part, p, panel) = select(part == 0, scaled(l, p, panel), -scaled(l, p, panel) * in.ratio(channel, at));
 
         const Expr own = clamp(likely(t + in.before - in.missing), 0, in.rows - 1);
         const Gate own_gate(in.query(c, own));
-        query_gradient(c, t) = (in.output_gradient(c, own) * own_gate.a) * (in.ratio(c, own) * own_gate.a) / (own_gate.one_plus * own_gate.one_plus);
+        const Expr halves = own_gate.times(own_gate.times(in.output_gradient(c, own), own_gate.a), own_gate.times(in.ratio(c, own), own_gate.a));
+        query_gradient(c, t) = halves / (own_gate.one_plus * own_gate.one_plus);
 
         Var one{"one"};  // generators/kernel_generator.h, "In place"
         slack(c, one) = 1.0f;
@@ -170,7 +172,7 @@ struct WindowForward {
         const Expr num = mix.sums(l, 0, t, panel), den = mix.sums(l, 1, t, panel);
         const Gate gate(query(inside(c, in.C), inside(t, in.rows)));
         const Expr scaled = num / (den * gate.one_plus);
-        y(c, t) = Tuple(scaled * gate.f * gate.f, scaled * gate.one_plus, den);
+        y(c, t) = Tuple(gate.times(gate.times(scaled, gate.f), gate.f), scaled * gate.one_plus, den);
     }
 };
 
@@ -192,10 +194,11 @@ struct WindowBackward {
 struct WindowTotal {
     Halide::Var l{"l"}, part{"part"}, panel{"panel"};
     Halide::RDom r;
-    Halide::Func total{"total"};
+    Halide::Func sum{"sum"}, total{"total"};
 
     WindowTotal(Halide::Func pack, Halide::Func weight, Halide::Expr rows) : r(0, rows, "r") {
-        total(l, part, panel) += pack(l, part, r, panel) * weight(r);
+        sum(l, part, panel) += pack(l, part, r, panel) * weight(r);
+        total(l, part, panel) = sum(l, part, panel);
     }
 };
 

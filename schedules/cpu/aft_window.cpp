@@ -96,8 +96,9 @@ WindowPlan plan_aft_window(const Request &request) {
         plan.total = [=](WindowTotal &w) {
             const Lanes in{lanes};
             in.vectorize(w.total, w.l);
-            in.vectorize(w.total.update().reorder(w.l, w.part, w.r.x, w.panel), w.l);
-            w.total.update().unroll(w.part);
+            w.sum.compute_at(w.total, w.panel).store_in(MemoryType::Register).bound_extent(w.l, window_panel).bound_extent(w.part, 2);
+            in.vectorize(w.sum.unroll(w.part), w.l);
+            in.vectorize(w.sum.update().reorder(w.l, w.part, w.r.x, w.panel).unroll(w.part), w.l);
         };
         plan.dots = [=](WindowDots &w) {
             Var to{"to"}, ti{"ti"}, ko{"ko"}, ki{"ki"}, tb{"tb"};
