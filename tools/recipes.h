@@ -1,0 +1,13 @@
+// The recipes that were embedded at build time (recipes/*.toml): `aft train --preset NAME`.
+#pragma once
+#include <string>
+#include <vector>
+
+namespace aft::tool {
+
+struct Recipe {
+    std::string name, text;
+};
+const std::vector<Recipe> &recipes();
+
+}  // namespace aft::tool
