@@ -29,11 +29,14 @@ public:
     void value(TomlItem &item) {
         const char quote = at_ < text_.size() ? text_[at_] : '\0';
         item.quoted = quote == '"' || quote == '\'';
-        item.text = quote == '"' ? basic_string() : quote == '\'' ? literal_string() : word([](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '+' || c == '.'; });
+        if (item.quoted)
+            item.text = quote == '"' ? basic_string() : literal_string();
+        else
+            item.text = word([](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '+' || c == '.'; });
         if (!item.quoted) std::erase(item.text, '_');
         if (item.text.empty() && !item.quoted) fail("the key '" + printable(item.key) + "' has no value that is read here (a string in quotes, a number, true or false)");
         skip();
-        if (!done()) fail("'" + printable(text_.substr(at_), 20) + "' behind the value of '" + printable(item.key) + "' is not understood");
+        if (!done()) fail("what stands behind the value of '" + printable(item.key) + "' is not understood: " + printable(text_.substr(at_), 20));
     }
 
 private:

@@ -1,14 +1,13 @@
-// The recipes of recipes/*.toml, embedded at build time: the presets of `aft train`.
+// The recipes that were embedded at build time (recipes/*.toml): `aft train --preset NAME`.
 #pragma once
-#include <span>
-#include <string_view>
+#include <string>
+#include <vector>
 
 namespace aft::tool {
 
 struct Recipe {
-    const char *name;  // the file's name without .toml
-    std::string_view text;
+    std::string name, text;
 };
-std::span<const Recipe> recipes();
+const std::vector<Recipe> &recipes();
 
 }  // namespace aft::tool

@@ -1,19 +1,20 @@
-// `aft train`: trains a language model, or resumes a run. Any key of a recipe is a flag over it.
-#include <nlohmann/json.hpp>
-#include <spdlog/spdlog.h>
-#include <unistd.h>
+// aft train: a run from a preset, a recipe or flags; resuming; Ctrl-C saves and stops.
+#include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
-#include <cstring>
 #include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
 
 #include "aft/error.h"
 #include "aft/training.h"
 #include "runtime/files.h"
 #include "tools/command.h"
+#include "tools/progress.h"
 #include "tools/recipes.h"
 
 namespace aft::tool {
@@ -21,145 +22,152 @@ namespace {
 
 struct Options {
     std::string preset, config, resume;
-    std::map<std::string, std::string> keys;  // flags over the recipe, by key
-    std::vector<std::pair<std::string, CLI::Option *>> flags;
-    const CLI::Option *seed = nullptr;
     bool list = false;
+    std::map<std::string, std::string> given;      // key -> text of its flag
+    std::map<std::string, CLI::Option *> options;  // key -> flag
+    const CLI::Option *seed = nullptr;
 };
 
 std::atomic<bool> stop = false;
-void on_signal(int signal) {
-    stop = true;
-    std::signal(signal, SIG_DFL);  // a second one ends the program at once
+
+// The first signal asks the trainer to save and stop; the second ends the program as usual (SA_RESETHAND).
+void install_signal_handlers() {
+    struct sigaction action {};
+    action.sa_handler = [](int) { stop = true; };
+    action.sa_flags = int(SA_RESETHAND);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
 }
 
-int list_presets(const Common &common) {
-    nlohmann::json out = nlohmann::json::array();
+const Recipe &find_recipe(const std::string &name) {
+    for (const Recipe &recipe : recipes())
+        if (recipe.name == name) return recipe;
+    std::string known;
+    for (const Recipe &recipe : recipes()) known += (known.empty() ? "" : ", ") + recipe.name;
+    throw UsageError("there is no preset '" + name + "'; there are " + known);
+}
+
+int list_recipes(const Common &common) {
+    nlohmann::ordered_json all = nlohmann::ordered_json::array();
     for (const Recipe &recipe : recipes()) {
         RunOptions options;
-        read_toml(options, std::string(recipe.text), recipe.name);
-        const int64_t count = parameter_count(options.model);
+        read_toml(options, recipe.text, recipe.name);
+        std::string title = recipe.text.substr(0, recipe.text.find('\n'));
+        title.erase(0, title.find_first_not_of("# "));
+        const int64_t parameters = parameter_count(options.model);
         if (common.json)
-            out.push_back({{"name", recipe.name}, {"parameters", count}, {"mixer", name_of(options.model.mixer)}, {"context", options.model.context}});
+            all.push_back({{"name", recipe.name}, {"parameters", parameters}, {"description", title}});
         else
-            std::printf("%-22s AFT-%-6s %2lld x %-4lld T = %-5lld %11lld parameters\n", recipe.name, name_of(options.model.mixer), static_cast<long long>(options.model.layers),
-                        static_cast<long long>(options.model.channels), static_cast<long long>(options.model.context), static_cast<long long>(count));
+            fmt::print("{:<22} {:>11} parameters  {}\n", recipe.name, parameters, title);
     }
-    if (common.json) std::puts(out.dump(1).c_str());
+    if (common.json) fmt::print("{}\n", all.dump(2));
     return exit_done;
 }
 
-RunOptions options_of(const Options &o, const Common &common) {
-    RunOptions run;
-    const int sources = int(!o.preset.empty()) + int(!o.config.empty()) + int(!o.resume.empty());
-    if (sources > 1) throw UsageError("give one of --preset, --config and --resume");
+RunOptions run_options(const Options &o, const Common &common) {
+    RunOptions options;
     if (!o.resume.empty()) {
-        run = read_run_options(o.resume);
-        run.training.out = o.resume;
+        if (!o.preset.empty() || !o.config.empty()) throw UsageError("--resume takes every key from its folder: leave out --preset and --config");
+        options = read_run_options(o.resume);
+    } else if (!o.preset.empty()) {
+        read_toml(options, find_recipe(o.preset).text, o.preset);
+    } else if (!o.config.empty()) {
+        read_toml(options, read_file(o.config, 1 << 20), o.config);
     }
-    if (!o.preset.empty()) {
-        std::string names;
-        bool found = false;
-        for (const Recipe &recipe : recipes()) {
-            names += std::string(names.empty() ? "" : ", ") + recipe.name;
-            if (o.preset == recipe.name) read_toml(run, std::string(recipe.text), recipe.name), found = true;
-        }
-        if (!found) throw UsageError("there is no preset '" + o.preset + "'; there are " + names);
-    }
-    if (!o.config.empty()) read_toml(run, read_file(o.config, 1 << 20), o.config);
     try {
-        for (const auto &[key, flag] : o.flags)
-            if (flag->count()) set_key(run, key, flag->as<std::string>());
-        if (o.seed->count()) run.training.seed = common.seed;
-        check(run.model), check(run.training);
+        for (const auto &[key, option] : o.options)
+            if (option->count() > 0) set_key(options, key, o.given.at(key));
     } catch (const Error &error) {
         throw UsageError(error.what());
     }
-    if (run.training.data.empty()) throw UsageError("--data is missing: the text to train on");
-    if (run.training.out.empty()) throw UsageError("--out is missing: the run's folder");
-    return run;
+    if (o.seed->count() > 0) options.training.seed = common.seed;
+    if (!o.resume.empty()) options.training.out = o.resume;
+    if (options.training.data.empty()) throw UsageError("no data: give --data PATH (any file)");
+    if (options.training.out.empty()) throw UsageError("no folder for the run: give --out DIR");
+    return options;
 }
 
-std::string clock(double seconds) {
-    char text[32];
-    const long s = std::lround(seconds);
-    if (s >= 3600) std::snprintf(text, sizeof text, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
-    else std::snprintf(text, sizeof text, "%ld:%02ld", s / 60, s % 60);
-    return text;
+std::string progress_text(const TrainingProgress &p) {
+    return fmt::format("step {}/{}  {:.3f} bits/char  lr {:.2e}  grad {:.2f}  {:.0f} tokens/s  ETA {}", p.step, p.steps, p.bits_per_character, p.learning_rate, p.gradient_norm,
+                       p.tokens_per_second, duration(p.remaining_seconds));
 }
 
-// One updating line on a terminal, a line now and then elsewhere.
-struct Progress {
-    bool terminal = isatty(STDERR_FILENO), quiet = false, open = false;
-    double shown = -1e9;
+void append_sample(const std::string &folder, int64_t step, const std::string &text) {
+    const std::unique_ptr<FILE, int (*)(FILE *)> file(std::fopen((folder + "/samples.txt").c_str(), "ab"), std::fclose);
+    if (!file) return;  // a sample is no reason to stop
+    fmt::print(file.get(), "== step {}\n", step);
+    std::fwrite(text.data(), 1, text.size(), file.get());
+    std::fputs("\n", file.get());
+}
 
-    void step(const TrainingProgress &p) {
-        if (quiet) return;
-        const double pause = terminal ? 0.1 : 10;
-        if (p.seconds - shown < pause && p.step != p.steps && p.step != 1) return;
-        shown = p.seconds;
-        std::fprintf(stderr, "%sstep %lld/%lld  %.4f bits per character  lr %.2e  |g| %.3f  %.0f tokens/s  ETA %s%s", terminal ? "\r\033[K" : "", static_cast<long long>(p.step),
-                     static_cast<long long>(p.steps), p.bits_per_character, p.learning_rate, p.gradient_norm, p.tokens_per_second, clock(p.remaining_seconds).c_str(),
-                     terminal ? "" : "\n");
-        open = terminal;
-    }
-    void line(const std::string &text) {
-        if (quiet) return;
-        if (open) std::fputc('\n', stderr);
-        open = false;
-        std::fprintf(stderr, "%s\n", text.c_str());
-    }
-};
-
-int run(const Options &o, const Common &common) {
-    if (o.list) return list_presets(common);
-    const RunOptions options = options_of(o, common);
-    Trainer trainer = o.resume.empty() ? Trainer(options) : Trainer::resume(options);
-    Progress progress;
-    progress.quiet = common.quiet;
-    progress.line(trainer.data().description());
-    char text[256];
-    std::snprintf(text, sizeof text, "AFT-%s, %lld parameters; %lld sequences of %lld in passes of %lld; unigram entropy of the validation text: %.4f bits per character",
-                  name_of(options.model.mixer), static_cast<long long>(trainer.model().parameters().values.elements()), static_cast<long long>(options.training.batch),
-                  static_cast<long long>(options.model.context), static_cast<long long>(trainer.micro_batch()), unigram_entropy(trainer.data().split(Split::valid)));
-    progress.line(text);
-    if (!o.resume.empty()) progress.line("resumed at step " + std::to_string(trainer.step()));
-
-    TrainingCallbacks callbacks;
-    callbacks.progress = [&](const TrainingProgress &p) { progress.step(p); };
-    callbacks.evaluation = [&](const TrainingEvaluation &e) {
-        std::snprintf(text, sizeof text, "step %lld: validation %.4f bits per character%s", static_cast<long long>(e.step), e.bits_per_character, e.best ? " (best)" : "");
-        progress.line(text);
-    };
-    callbacks.sample = [&](int64_t step, const std::string &sample) { progress.line("step " + std::to_string(step) + " writes: " + sample); };
-    std::signal(SIGINT, on_signal);
-    std::signal(SIGTERM, on_signal);
-    const TrainingResult result = trainer.run(callbacks, &stop);
-    progress.line((result.interrupted ? "stopped at step " : "done: step ") + std::to_string(result.step) + ", checkpoint " + result.checkpoint +
-                  (result.interrupted ? "; continue with aft train --resume " + options.training.out : ""));
+int report(const Trainer &trainer, const TrainingResult &result, int64_t parameters, double entropy, const Common &common) {
+    const std::string &out = trainer.options().training.out;
+    const bool evaluated = !std::isnan(result.best_loss);
+    const double bits = result.best_loss / std::log(2.0);
     if (common.json) {
-        nlohmann::json out = {{"step", result.step}, {"loss", result.loss}, {"checkpoint", result.checkpoint}, {"interrupted", result.interrupted}};
-        if (!std::isnan(result.best_loss)) out["best_loss"] = result.best_loss, out["best_bits_per_character"] = result.best_loss / std::log(2.0), out["best_step"] = result.best_step;
-        std::puts(out.dump(1).c_str());
+        nlohmann::ordered_json json = {{"step", result.step},           {"loss", result.loss},         {"interrupted", result.interrupted}, {"parameters", parameters},
+                                       {"unigram_entropy", entropy},    {"out", out},                  {"checkpoint", result.checkpoint}};
+        if (evaluated) json["best_step"] = result.best_step, json["best_loss"] = result.best_loss, json["best_bits_per_character"] = bits;
+        fmt::print("{}\n", json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+        return exit_done;
     }
+    if (evaluated) fmt::print("validation: {:.4f} bits per character at step {} (bytes without context: {:.4f})\n", bits, result.best_step, entropy);
+    if (result.interrupted) fmt::print("stopped at step {}; continue with: aft train --resume {}\n", result.step, out);
+    fmt::print("model: {}\n", out);
     return exit_done;
 }
 
-const Command command{"train", "Train a language model, or resume a run", Group::model, [](CLI::App &app, const Common &common) {
-    auto o = std::make_shared<Options>();
-    app.add_flag("--list", o->list, "List the presets");
-    app.add_option("--preset", o->preset, "A recipe that is built in (--list)");
-    app.add_option("--config", o->config, "A recipe file (TOML)");
-    app.add_option("--resume", o->resume, "Continue the run in this folder; needs nothing else");
+int train(const Options &o, const Common &common) {
+    if (o.list) return list_recipes(common);
+    const RunOptions options = run_options(o, common);
+    install_signal_handlers();
+    Trainer trainer = o.resume.empty() ? Trainer(options) : Trainer::resume(options);
+    const TrainingOptions &t = options.training;
+    ProgressLine line(common.quiet);
+    const int64_t parameters = parameter_count(options.model);
+    const auto held_out = t.eval_every > 0 ? trainer.data().split(Split::valid) : trainer.data().split(Split::train);
+    const double entropy = unigram_entropy(held_out);
+    line.print("data: " + trainer.data().description());
+    line.print(fmt::format("model: AFT-{}, {} parameters; {} sequences of {} bytes a step in passes of {}; bytes without context: {:.3f} bits/char", name_of(options.model.mixer),
+                           parameters, t.batch, options.model.context, trainer.micro_batch(), entropy));
+    if (trainer.step() > 0) line.print(fmt::format("resumed at step {}", trainer.step()));
+
+    TrainingCallbacks callbacks;
+    callbacks.progress = [&](const TrainingProgress &p) { line.update(progress_text(p), p.step == 1 || p.step == p.steps); };
+    callbacks.evaluation = [&](const TrainingEvaluation &e) {
+        line.print(fmt::format("step {}  validation {:.4f} bits/char over {} bytes{}", e.step, e.bits_per_character, e.count, e.best ? " (best)" : ""));
+    };
+    callbacks.checkpoint = [&](int64_t, const std::string &folder) {
+        if (common.verbose) line.print("saved " + folder);
+    };
+    callbacks.sample = [&](int64_t step, const std::string &text) {
+        line.print(fmt::format("step {}  sample: {}", step, text));
+        append_sample(t.out, step, text);
+    };
+    const TrainingResult result = trainer.run(callbacks, &stop);
+    return report(trainer, result, parameters, entropy, common);
+}
+
+void add_keys(CLI::App &app, Options &o) {
+    const RunOptions defaults;
     for (const RunKey &key : run_keys()) {
-        if (key.name == "seed") continue;  // the common --seed
+        if (key.name == "seed") continue;  // a common option
         std::string flag = "--" + key.name;
         std::ranges::replace(flag, '_', '-');
-        o->flags.emplace_back(key.name, app.add_option(flag, o->keys[key.name], key.help)->group(key.group));
+        const std::string fallback = key.name == "prompt" ? "" : get_key(defaults, key.name);
+        o.options[key.name] = app.add_option(flag, o.given[key.name], key.help)->group(key.group)->type_name(fallback.empty() ? "TEXT" : fallback);
     }
+}
+
+const Command command{"train", "Trains a language model on the bytes of a file", Group::model, [](CLI::App &app, const Common &common) {
+    auto o = std::make_shared<Options>();
+    CLI::Option *preset = app.add_option("--preset", o->preset, "A recipe of this program (see --list)");
+    app.add_option("--config", o->config, "A recipe file (TOML); flags go over it")->excludes(preset);
+    app.add_option("--resume", o->resume, "Continue the run in this folder; takes every key from it");
+    app.add_flag("--list", o->list, "List the presets");
+    add_keys(app, *o);
     o->seed = app.get_option("--seed");
     app.footer("Example: aft train --preset tiny-local --data input.txt --out runs/first --steps 500");
-    return [o, &common] { return run(*o, common); };
+    return [o, &common] { return train(*o, common); };
 }};
 
 }  // namespace

@@ -22,12 +22,14 @@ struct Lanes {
 };
 
 void schedule_mix(WindowMix &m, Func consumer, Var at, int lanes) {
-    // One vector of channels at a time: the tile is a register tile, never memory.
-    m.sums.compute_at(consumer, at).store_in(MemoryType::Register).bound_extent(m.l, lanes).bound_extent(m.part, 2).bound_extent(m.t, m.extents.rows);
-    m.sums.vectorize(m.l).unroll(m.part).unroll(m.t);
-    m.sums.update().reorder(m.l, m.part, m.t, m.k.x, m.k.y).vectorize(m.l).unroll(m.part).unroll(m.t).unroll(m.k.x);
-
+    // The tile is a register tile, never memory: a whole panel of channels, in one vector or in two.
+    m.sums.compute_at(consumer, at).store_in(MemoryType::Register).bound_extent(m.l, window_panel).bound_extent(m.part, 2).bound_extent(m.t, m.extents.rows);
     const Lanes in{lanes};
+    in.vectorize(m.sums, m.l);
+    m.sums.unroll(m.part).unroll(m.t);
+    in.vectorize(m.sums.update().reorder(m.l, m.part, m.t, m.k.x, m.k.y), m.l);
+    m.sums.update().unroll(m.part).unroll(m.t).unroll(m.k.x);
+
     const auto carried = [&](Func &states, Func &block, RDom &rows) {
         states.compute_root();
         in.vectorize(states, m.l);
@@ -49,8 +51,8 @@ void schedule_mix(WindowMix &m, Func consumer, Var at, int lanes) {
 Var tiled(Func out, Var c, Var t, int rows, int lanes) {
     Var panel{"out_panel"}, l{"out_l"}, lo{"out_lo"}, li{"out_li"}, tile{"out_tile"}, ti{"out_ti"};
     out.split(c, panel, l, window_panel, guard).split(l, lo, li, lanes).split(t, tile, ti, rows, guard);
-    out.reorder(li, ti, lo, tile, panel).vectorize(li).unroll(ti);
-    return lo;
+    out.reorder(li, lo, ti, tile, panel).vectorize(li).unroll(lo).unroll(ti);
+    return tile;
 }
 
 }  // namespace
@@ -58,9 +60,9 @@ Var tiled(Func out, Var c, Var t, int rows, int lanes) {
 WindowPlan plan_aft_window(const Request &request) {
     return planned(request, [&](const Machine &machine, Knobs &knobs) -> WindowPlan {
         const int lanes = machine.lanes, registers = machine.vector_registers;
-        const int rows = knobs("tile_rows", registers == 32 ? 12 : 6, {4, 6, 12}, "two accumulators a row; a vector of keys feeds this many FMA");
-        const int unroll = knobs("unroll", rows == 6 ? 2 : 4, {1, 2, 4}, "columns of the table a turn");
-        knobs.require(2 * rows + 3 <= registers, "accumulators, two vectors of the pack and a broadcast fit the registers");
+        const int rows = knobs("tile_rows", registers == 32 ? 12 : 2, {2, 4, 6, 12}, "two accumulators a row and vector; a vector of keys feeds this many FMA");
+        const int unroll = knobs("unroll", rows % 4 ? 2 : 4, {1, 2, 4}, "columns of the table a turn");
+        knobs.require((2 * rows + 2) * window_panel / lanes + 1 <= registers, "accumulators, two vectors of the pack and a broadcast fit the registers");
         knobs.require(rows % unroll == 0 || unroll <= 2, "the table's width before and behind is a multiple of 4, a tile adds its rows");
         const int dot_rows = 4, dot_columns = registers == 32 ? 4 : 2;  // accumulators: 16 of 32, 8 of 16 registers
 
