@@ -14,6 +14,7 @@
 #include "aft/error.h"
 #include "kernel_table.h"
 #include "models/mixers/exact_path.h"
+#include "models/mixers/local_decoding.h"
 #include "models/mixers/mixers.h"
 #include "runtime/parallel.h"
 
@@ -354,9 +355,21 @@ void LocalMixer::add_bias_gradient(const MixerTensors &in, const Band &band, con
     }
 }
 
-MixerState LocalMixer::start(const MixerTensors &, int64_t, int64_t, int64_t) const { throw Error("AFT-local does not decode yet"); }
-void LocalMixer::prefill(const MixerTensors &, MixerState &, Arena &) const {}
-void LocalMixer::step(const MixerTensors &, MixerState &, Tensor &, Arena &) const {}
+MixerState LocalMixer::start(const MixerTensors &, int64_t batch, int64_t channels, int64_t length) const {
+    if (!options_.causal) throw Error("decoding needs a causal mixer: a bidirectional one sees the future");
+    return start_local(batch, channels, std::min(options_.window, length));
+}
+
+void LocalMixer::prefill(const MixerTensors &in, MixerState &state, Arena &) const { push_local(in.key, in.value, state.tensors.at(1).size(1), state); }
+
+void LocalMixer::step(const MixerTensors &in, MixerState &state, Tensor &output, Arena &) const {
+    check_mixer_tensors(options_, in);
+    const int64_t window = state.tensors.at(1).size(1), longest = (in.position_bias.defined() ? in.position_bias : in.bias_u).size(0);
+    if (state.position >= longest)
+        throw Error("AFT-local has no position bias for token " + std::to_string(state.position + 1) + ": its bias ends at " + std::to_string(longest));
+    push_local(in.key, in.value, window, state);
+    step_local(in, window, state, output);
+}
 
 }  // namespace
 
