@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "../runtime/test_files.h"
+#include "tests/runtime/test_files.h"
 #include "aft/checkpoint.h"
 #include "aft/safetensors.h"
 #include "aft/threads.h"

@@ -6,10 +6,12 @@
 
 #include <chrono>
 #include <cmath>
+#include <iterator>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "tools/program.h"
+#include "tests/tools/program.h"
 
 namespace aft::test {
 namespace {
