@@ -44,7 +44,7 @@ void ProgressLine::print(const std::string &text) {
 
 std::string duration(double seconds) {
     const auto s = int64_t(std::llround(std::clamp(seconds, 0.0, 1e9)));
-    const auto two = [](int64_t n) { return (n < 10 ? "0" : "") + std::to_string(n); };
+    const auto two = [](int64_t n) { return std::string(n < 10 ? "0" : "").append(std::to_string(n)); };
     if (s >= 3600) return std::to_string(s / 3600) + " h " + two(s / 60 % 60) + " min";
     if (s >= 60) return std::to_string(s / 60) + " min " + two(s % 60) + " s";
     return std::to_string(s) + " s";
