@@ -1,6 +1,8 @@
 // The trainer and its checkpoints: bits of a resumed run, kills, damage, values that are not finite.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include <cmath>
 #include <limits>
 
@@ -19,11 +21,11 @@ using test::TemporaryFolder;
 namespace fs = std::filesystem;
 
 // A small model on a text with a period, so that a few steps learn something.
-struct Setup {
+struct RunSetup {
     TemporaryFolder folder;
     RunOptions options;
 
-    Setup() {
+    RunSetup() {
         std::string text;
         while (text.size() < 4000) text += "the quick brown fox jumps over the lazy dog " + std::to_string(text.size() % 7) + ".\n";
         test::spill(folder / "text", text);
@@ -52,7 +54,7 @@ TrainingResult train_until(Trainer &trainer, int64_t step) {
 }
 
 TEST(Training, ResumedRunRepeatsTheBits) {
-    const Setup setup;
+    const RunSetup setup;
     train(setup.to("whole"));
     for (const int64_t cut : {1, 10, 13}) {
         const std::string name = "cut" + std::to_string(cut);
@@ -71,7 +73,7 @@ TEST(Training, ResumedRunRepeatsTheBits) {
 }
 
 TEST(Training, BitsDoNotDependOnThreads) {
-    const Setup setup;
+    const RunSetup setup;
     const int before = thread_count();
     for (const int threads : {1, 2}) {
         set_thread_count(threads);
@@ -82,7 +84,7 @@ TEST(Training, BitsDoNotDependOnThreads) {
 }
 
 TEST(Training, LearnsAndReports) {
-    Setup setup;
+    RunSetup setup;
     setup.options.training.steps = 120, setup.options.training.eval_every = 40, setup.options.training.learning_rate = 1e-2;
     double first = 0, last = 0;
     int evaluations = 0;
@@ -106,7 +108,7 @@ TEST(Training, LearnsAndReports) {
 }
 
 TEST(Training, MicroBatchesAddUp) {
-    Setup setup;
+    RunSetup setup;
     setup.options.model.dropout = 0;
     setup.options.training.steps = 3, setup.options.training.batch = 6;
     setup.options.training.micro_batch = 6;
@@ -121,7 +123,7 @@ TEST(Training, MicroBatchesAddUp) {
 }
 
 TEST(Training, MicroBatchFollowsFromTheMemoryLimit) {
-    const Setup setup;
+    const RunSetup setup;
     const LanguageModel model(setup.options.model);
     TrainingOptions o = setup.options.training;
     o.batch = 100, o.micro_batch = 0;
@@ -136,7 +138,7 @@ TEST(Training, MicroBatchFollowsFromTheMemoryLimit) {
 }
 
 TEST(Training, CheckpointsThatStay) {
-    Setup setup;
+    RunSetup setup;
     setup.options.training.eval_every = 0, setup.options.training.save_every = 4, setup.options.training.keep = 2;
     train(setup.options);
     std::vector<std::string> names;
@@ -148,7 +150,7 @@ TEST(Training, CheckpointsThatStay) {
 }
 
 TEST(Training, StopsAtValuesThatAreNotFinite) {
-    Setup setup;
+    RunSetup setup;
     setup.options.training.eval_every = 0;
     for (const bool first : {true, false}) {
         Trainer trainer(setup.to(first ? "first" : "later"));
@@ -170,7 +172,7 @@ TEST(Training, StopsAtValuesThatAreNotFinite) {
 }
 
 TEST(Training, AFolderHoldsOneRunAtATime) {
-    const Setup setup;
+    const RunSetup setup;
     {
         Trainer trainer(setup.options);
         EXPECT_ERROR(Trainer::resume(setup.options), "another program trains");
@@ -183,7 +185,7 @@ TEST(Training, AFolderHoldsOneRunAtATime) {
 }
 
 TEST(Training, BadPlacesAndOptionsAreFoundBeforeTraining) {
-    Setup setup;
+    RunSetup setup;
     RunOptions options = setup.options;
     options.training.out = options.training.data + "/run";
     EXPECT_ERROR(Trainer{options}, "Not a directory");
@@ -197,7 +199,7 @@ TEST(Training, BadPlacesAndOptionsAreFoundBeforeTraining) {
 }
 
 TEST(Training, AKillAtAnyMomentLeavesARunThatResumes) {
-    const Setup setup;
+    const RunSetup setup;
     train(setup.to("whole"));
     const std::string run = setup.folder / "run";
     {
@@ -235,7 +237,7 @@ TEST(Training, AKillAtAnyMomentLeavesARunThatResumes) {
 }
 
 TEST(Checkpoints, DamageIsNamed) {
-    Setup setup;
+    RunSetup setup;
     setup.options.training.steps = 5, setup.options.training.eval_every = 0;
     train(setup.options);
     const std::string run = setup.options.training.out, folder = run + "/checkpoints/step-5";
@@ -274,7 +276,7 @@ TEST(Checkpoints, DamageIsNamed) {
 
 TEST(Checkpoints, TensorsMustBeThoseOfTheConfig) {
     const TemporaryFolder folder;
-    const Setup setup;
+    const RunSetup setup;
     LanguageModel model(setup.options.model);
     model.initialise(1);
     save_language_model(model, folder / "m");
