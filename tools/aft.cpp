@@ -82,6 +82,9 @@ int run(int argc, char **argv) {
         add_common(*sub, common);
         sub->final_callback([&chosen, start = command->setup(*sub, common)] { chosen = start; });
     }
+    // CLI11 would only say that a subcommand is missing.
+    if (argc > 1 && argv[1][0] != '-' && std::ranges::none_of(sorted, [&](const Command *c) { return c->name == argv[1]; }))
+        return usage(app, "there is no subcommand '" + std::string(argv[1]) + "'");
     try {
         app.parse(argc, argv);
     } catch (const CLI::Success &wanted) {  // --help, --version

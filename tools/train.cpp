@@ -154,7 +154,7 @@ void add_keys(CLI::App &app, Options &o) {
         std::string flag = "--" + key.name;
         std::ranges::replace(flag, '_', '-');
         const std::string fallback = key.name == "prompt" ? "" : get_key(defaults, key.name);
-        o.options[key.name] = app.add_option(flag, o.given[key.name], key.help)->group(key.group)->type_name(fallback.empty() ? "TEXT" : fallback);
+        o.options[key.name] = app.add_option(flag, o.given[key.name], key.help)->group(key.group)->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)->type_name(fallback.empty() ? "TEXT" : fallback);
     }
 }
 

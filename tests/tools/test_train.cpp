@@ -26,11 +26,11 @@ std::string slurp(const std::string &path) {
     return all.str();
 }
 
-struct Setup {
+struct SmallRun {
     Folder folder;
     std::string text = folder.file("text"), keys;
 
-    Setup() {
+    SmallRun() {
         std::ofstream out(text);
         for (int line = 0; line < 400; line++) out << "line " << line << " of a text with a pattern\n";
         keys = " --mixer simple --layers 1 --channels 16 --context 24 --batch 4 --warmup 5 --eval-every 5 --eval-batches 1 --save-every 5 --data " + text;
@@ -60,7 +60,7 @@ std::vector<std::string> words_of(const std::string &text) {
 }
 
 // Starts a run, waits until its step 10 is saved, sends the signal, returns the status.
-int interrupt_at_step_10(const Setup &setup, const std::string &name, int signal) {
+int interrupt_at_step_10(const SmallRun &setup, const std::string &name, int signal) {
     const pid_t child = start(words_of("aft train --steps 100000" + setup.keys + " --eval-every 0 --out " + setup.run(name)));
     for (int wait = 0; wait < 3000 && !std::filesystem::exists(setup.run(name) + "/checkpoints/step-10"); wait++) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     kill(child, signal);
@@ -70,7 +70,7 @@ int interrupt_at_step_10(const Setup &setup, const std::string &name, int signal
 }
 
 TEST(Train, KilledAndResumedRunRepeatsTheBits) {
-    const Setup setup;
+    const SmallRun setup;
     const std::string keys = setup.keys + " --eval-every 0 --keep 1000000";
     const int status = interrupt_at_step_10(setup, "killed", SIGKILL);
     ASSERT_TRUE(WIFSIGNALED(status));
@@ -87,7 +87,7 @@ TEST(Train, KilledAndResumedRunRepeatsTheBits) {
 }
 
 TEST(Train, CtrlCSavesAndStops) {
-    const Setup setup;
+    const SmallRun setup;
     const int status = interrupt_at_step_10(setup, "run", SIGINT);
     ASSERT_TRUE(WIFEXITED(status));
     EXPECT_EQ(WEXITSTATUS(status), 0);
@@ -98,7 +98,7 @@ TEST(Train, CtrlCSavesAndStops) {
 }
 
 TEST(Train, TrainsEvaluatesAndReports) {
-    const Setup setup;
+    const SmallRun setup;
     const Outcome trained = run_aft("train --json --quiet --steps 40 --learning-rate 0.01 --seed 3" + setup.keys + " --out " + setup.run("run"));
     ASSERT_EQ(trained.code, 0) << trained.err;
     EXPECT_EQ(trained.err, "");
@@ -134,7 +134,7 @@ TEST(Train, ListsThePresets) {
 }
 
 TEST(Train, BadInputIsNamed) {
-    const Setup setup;
+    const SmallRun setup;
     const auto expect = [&](const std::string &arguments, int code, const std::string &part) {
         const Outcome outcome = run_aft("train " + arguments);
         EXPECT_EQ(outcome.code, code) << arguments << "\n" << outcome.err;
@@ -152,7 +152,7 @@ TEST(Train, BadInputIsNamed) {
     expect("--data /nonexistent/text" + out, 1, "/nonexistent/text");
     std::ofstream(setup.run("empty"));
     expect("--data " + setup.run("empty") + out, 1, "is empty");
-    expect("--data " + setup.text + out + " --context 1000000", 1, "bytes; one context of 1000000");
+    expect("--data " + setup.text + out + " --context 100000 --bias-rank 1", 1, "bytes; one context of 1000000");
     expect("--resume " + setup.run("nothing"), 1, "config.toml");
     std::ofstream(setup.run("recipe.toml")) << "steps = 10\nchanels = 3\n";
     expect("--config " + setup.run("recipe.toml") + " --data " + setup.text + out, 1, "line 2: unknown key 'chanels'");
@@ -162,7 +162,7 @@ TEST(Train, BadInputIsNamed) {
 
 // The limit on file sizes stands for a full disk: writes fail, and the checkpoint before stays.
 TEST(Train, AFullDiskLeavesTheLastCheckpoint) {
-    const Setup setup;
+    const SmallRun setup;
     ASSERT_EQ(run_aft("train --steps 5" + setup.keys + " --out " + setup.run("run")).code, 0);
     const std::string command = "trap '' XFSZ; ulimit -f 40; exec " + std::string(AFT_PROGRAM) + " train --resume " + setup.run("run") + " --steps 20 2>" + setup.run("err");
     const int status = std::system(("sh -c \"" + command + "\"").c_str());
