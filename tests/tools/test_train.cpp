@@ -152,7 +152,7 @@ TEST(Train, BadInputIsNamed) {
     expect("--data /nonexistent/text" + out, 1, "/nonexistent/text");
     std::ofstream(setup.run("empty"));
     expect("--data " + setup.run("empty") + out, 1, "is empty");
-    expect("--data " + setup.text + out + " --context 100000 --bias-rank 1", 1, "bytes; one context of 1000000");
+    expect("--data " + setup.text + out + " --context 100000 --bias-rank 1", 1, "bytes; one context of 100000");
     expect("--resume " + setup.run("nothing"), 1, "config.toml");
     std::ofstream(setup.run("recipe.toml")) << "steps = 10\nchanels = 3\n";
     expect("--config " + setup.run("recipe.toml") + " --data " + setup.text + out, 1, "line 2: unknown key 'chanels'");
