@@ -5,7 +5,8 @@
 // Two formulations of the same sum over k:
 //   packed   c = sum over depth blocks of a_packed * b_packed (Goto and van de Geijn 2008): operands are copied
 //            into the order in which a register tile reads them; for products with many rows.
-//   direct   B is read once, in place; for a few rows, where packing B would cost as much as the product.
+//   direct   B is read once, in place; for a few rows, where packing B would cost as much as the product. Where the sum runs
+//            along the rows of B (nt), partial sums run along k in vector lanes and are added at the end.
 //
 // Any M, N, K: reads are clamped, so a register tile may hang over the edge; only its inside is stored. Depth blocks are
 // balanced at run time: a short last block costs up to 25 %. The sum over k has one fixed order for a shape.
@@ -35,6 +36,7 @@ struct GemmBlocks {
     int depth;          // most k in one packed block (packed only)
     int panels;         // most panels of B packed at a time (packed only)
     bool packed;
+    int lanes = 1;      // partial sums along k (direct nt only)
 };
 
 // What the epilogue reads; undefined where it does not.
@@ -45,8 +47,9 @@ struct GemmExtras {
 
 struct Gemm {
     Halide::Var i{"i"}, j{"j"}, k{"k"}, panel{"panel"};
-    Halide::Func a_packed{"a_packed"}, b_packed{"b_packed"}, b_tile{"b_tile"}, product{"product"}, c{"c"};
-    Halide::RDom r, blocks;               // k inside a block; the blocks
+    Halide::Var l{"l"};
+    Halide::Func a_packed{"a_packed"}, b_packed{"b_packed"}, b_tile{"b_tile"}, partial{"partial"}, product{"product"}, c{"c"};
+    Halide::RDom r, lane, blocks;         // k inside a block; the lanes of a partial sum; the blocks
     Halide::Expr panels_at_once;          // balanced, at run time
     GemmLayout layout;
     GemmEpilogue epilogue;
@@ -82,9 +85,13 @@ struct Gemm {
             }
             const Expr left = layout == GemmLayout::tn ? a_packed(i % extents.rows, kk, i / extents.rows) : a_packed(kk, i);
             product(j, i, block) += left * b_packed(j % extents.columns, kk, j / extents.columns);
+        } else if (inner_products()) {
+            r = RDom(0, ceil_div(K, extents.lanes), "r"), lane = RDom(0, extents.lanes, "lane");
+            const Expr at = r * extents.lanes + l;
+            partial(l, j, i) += select(likely(at < K), a(inside(at, K), min(i, M - 1)), 0.0f) * b(inside(at, K), inside(j, N));
+            product(j, i, block) += partial(lane, j, i);
         } else {
-            const Expr left = at_a(min(i, M - 1), r);
-            product(j, i, block) += left * (layout == GemmLayout::nt ? b(r, inside(j, N)) : b(inside(j, N), r));
+            product(j, i, block) += at_a(min(i, M - 1), r) * b(inside(j, N), r);
         }
 
         const auto before = [&](Expr c) {  // no zeroing pass: the first block overwrites
@@ -105,6 +112,8 @@ struct Gemm {
             c(j, i) = value;
         }
     }
+
+    bool inner_products() const { return !extents.packed && layout == GemmLayout::nt; }
 };
 
 struct GemmPlan {

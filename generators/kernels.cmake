@@ -4,19 +4,22 @@
 # Halide's argument order is inputs, then outputs; `Tensor &` is an output, a scalar is int32_t or float.
 
 # --- gemm: C = op(A) op(B) with epilogues (generators/gemm.h)
-foreach (layout nn nt tn)
+set(few_rows "single:c.size(0) == 1" "skinny:c.size(0) <= 8" large)  # nt: rows of B are read where they lie
+foreach (layout nn tn)
     aft_kernel(gemm_${layout}_f32 GENERATOR gemm:gemm PARAMS layout=${layout}
                ARGUMENTS "const Tensor &a, const Tensor &b, int32_t accumulate, Tensor &c"
                VARIANTS "skinny:c.size(0) <= 8" large)
 endforeach ()
+aft_kernel(gemm_nt_f32 GENERATOR gemm:gemm PARAMS layout=nt
+           ARGUMENTS "const Tensor &a, const Tensor &b, int32_t accumulate, Tensor &c" VARIANTS ${few_rows})
 aft_kernel(gemm_nt_bias_f32 GENERATOR gemm:gemm PARAMS layout=nt epilogue=bias
-           ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &bias, Tensor &c" VARIANTS "skinny:c.size(0) <= 8" large)
+           ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &bias, Tensor &c" VARIANTS ${few_rows})
 aft_kernel(gemm_nt_bias_residual_f32 GENERATOR gemm:gemm PARAMS layout=nt epilogue=bias_residual
            ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &bias, const Tensor &residual, Tensor &c"
-           VARIANTS "skinny:c.size(0) <= 8" large)
+           VARIANTS ${few_rows})
 aft_kernel(gemm_nt_bias_gelu_f32 GENERATOR gemm:gemm PARAMS layout=nt epilogue=bias_gelu
            ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &bias, Tensor &c, Tensor &pre"
-           VARIANTS "skinny:c.size(0) <= 8" large)
+           VARIANTS ${few_rows})
 aft_kernel(gemm_nn_gelu_backward_f32 GENERATOR gemm:gemm PARAMS layout=nn epilogue=gelu_backward
            ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &pre, Tensor &c" VARIANTS large)
 

@@ -17,14 +17,18 @@ struct Numbers {
 };
 
 void schedule_gemm(Gemm &g, const Numbers &n) {
-    const auto [rows, columns, depth, panels, packed] = g.extents;
+    const int rows = g.extents.rows, columns = g.extents.columns, depth = g.extents.depth;
+    const bool packed = g.extents.packed;
     const auto guard = TailStrategy::GuardWithIf;
     const int lanes = n.lanes;
     Var io{"io"}, ii{"ii"}, jo{"jo"}, ji{"ji"}, jb{"jb"};
 
     auto tiles = g.c.update();
     tiles.split(g.j, jo, ji, columns, guard).split(jo, jb, jo, g.panels_at_once, guard).split(g.i, io, ii, rows, guard);
-    tiles.vectorize(ji, lanes).unroll(ji).unroll(ii);
+    if (g.inner_products())
+        tiles.vectorize(ji, columns).unroll(ii);
+    else
+        tiles.vectorize(ji, lanes).unroll(ji).unroll(ii);
     if (packed)
         tiles.reorder(ji, ii, jo, io, g.blocks, jb).parallel(io);
     else
@@ -32,7 +36,16 @@ void schedule_gemm(Gemm &g, const Numbers &n) {
 
     // The accumulators: a register tile, never memory.
     g.product.compute_at(g.c, packed ? jo : io).store_in(MemoryType::Register);
-    g.product.bound_extent(g.j, columns).bound_extent(g.i, rows).vectorize(g.j, lanes).unroll(g.j).unroll(g.i);
+    g.product.bound_extent(g.j, columns).bound_extent(g.i, rows).unroll(g.i);
+    if (g.inner_products()) {
+        g.product.unroll(g.j);
+        g.product.update().reorder(g.lane.x, g.j, g.i).atomic().vectorize(g.lane.x).unroll(g.j).unroll(g.i);
+        g.partial.compute_at(g.c, io).store_in(MemoryType::Register).bound_extent(g.l, lanes).bound_extent(g.j, columns).bound_extent(g.i, rows);
+        g.partial.vectorize(g.l).unroll(g.j).unroll(g.i);
+        g.partial.update().reorder(g.l, g.j, g.i, g.r.x).vectorize(g.l).unroll(g.j).unroll(g.i);
+        return;
+    }
+    g.product.vectorize(g.j, lanes).unroll(g.j);
     g.product.update().reorder(g.j, g.i, g.r).vectorize(g.j, lanes).unroll(g.j).unroll(g.i).unroll(g.r, n.unroll, guard);
     if (!packed) return;
 
@@ -56,9 +69,18 @@ void schedule_gemm(Gemm &g, const Numbers &n) {
 
 }  // namespace
 
-GemmPlan plan_gemm(const Request &request, GemmLayout) {
+GemmPlan plan_gemm(const Request &request, GemmLayout layout) {
     return planned(request, [&](const Machine &machine, Knobs &knobs) -> GemmPlan {
         const int lanes = machine.lanes, registers = machine.vector_registers;
+        if (layout == GemmLayout::nt && request.variant != "large") {
+            // Bound by reading B. One row: its vector of A feeds many rows of B; more rows: a square tile loads least. An odd
+            // number of rows, or Halide takes the rows of c for aligned (generators/kernel_generator.h, "In place").
+            const bool single = request.variant == "single";
+            const int rows = single ? 1 : knobs("tile_rows", registers == 32 ? 5 : 3, {3, 5}, "rows of A that a vector of B feeds");
+            const int columns = knobs("tile_columns", single ? 8 : 4, {4, 8, 16}, "rows of B read at once: streams for the prefetcher");
+            knobs.require(rows * columns + rows + 1 <= registers, "accumulators, vectors of A and one of B fit the registers");
+            return {{.rows = rows, .columns = columns, .depth = 0, .panels = 8, .packed = false, .lanes = lanes}, [=](Gemm &g) { schedule_gemm(g, {lanes, 1}); }};
+        }
         if (request.variant == "skinny") {
             const int vectors = knobs("tile_vectors", 2, {1, 2, 4}, "columns of B in flight hide the memory latency");
             const int unroll = knobs("unroll", 4, {1, 2, 4, 8}, "steps of k per turn");

@@ -78,7 +78,7 @@ OperatorCase product(const Form &form, int64_t M, int64_t N, int64_t K, bool acc
 
 const RegisterCases registered([] {
     std::vector<OperatorCase> cases;
-    const int64_t shapes[][3] = {{1, 1, 1}, {5, 17, 513}, {8, 100, 64}, {9, 31, 65}, {33, 65, 70}, {100, 3, 1030}, {129, 300, 600}, {3, 1111, 2}};
+    const int64_t shapes[][3] = {{1, 1, 1}, {1, 37, 100}, {1, 130, 515}, {2, 33, 40}, {5, 17, 513}, {8, 100, 64}, {9, 31, 65}, {33, 65, 70}, {100, 3, 1030}, {129, 300, 600}, {3, 1111, 2}};
     for (const Form &form : forms)
         for (const auto &[M, N, K] : shapes)
             for (bool accumulate : {false, true})
