@@ -67,16 +67,23 @@ struct AftStep {
     Halide::RDom keys;
     Halide::Func top{"top"}, sums{"sums"}, result{"result"};
 
-    AftStep(Halide::Func query, Halide::Func key, Halide::Func value, Halide::Func w, Halide::Expr C, Halide::Expr T) {
+    // far (c, b, n): num, den and maximum of the keys beyond a window, whose w is 0 (AFT-local); undefined for AFT-full.
+    AftStep(Halide::Func query, Halide::Func key, Halide::Func value, Halide::Func w, Halide::Func far, Halide::Expr C, Halide::Expr T) {
         using namespace Halide;
         keys = RDom(0, T, "keys");
         const Expr cc = inside(c, C);
         const Expr sum = cast<double>(key(cc, keys, b)) + w(keys);
-        top(c, b) = cast<double>(-3e38f);
+        top(c, b) = far.defined() ? far(cc, b, 2) : cast<double>(-3e38f);
         top(c, b) = max(top(c, b), sum);
         // e = h^2 reaches e^-174: a key of weight 1e-60 still counts when its value is 1e30 larger than the others
-        const Expr h = cast<double>(exp_to_zero(cast<float>(0.5f * (sum - top(c, b)))));
-        sums(c, b) = Tuple(cast<double>(0.0f), cast<double>(0.0f));
+        const auto root = [&](Expr x) { return cast<double>(exp_to_zero(cast<float>(0.5f * (x - top(c, b))))); };
+        const Expr h = root(sum);
+        if (far.defined()) {
+            const Expr f = root(far(cc, b, 2));
+            sums(c, b) = Tuple(f * f * far(cc, b, 0), f * f * far(cc, b, 1));
+        } else {
+            sums(c, b) = Tuple(cast<double>(0.0f), cast<double>(0.0f));
+        }
         sums(c, b) = Tuple(sums(c, b)[0] + h * h * cast<double>(value(cc, keys, b)), sums(c, b)[1] + h * h);
         result(c, b) = Gate(query(cc, b)).times(cast<float>(sums(c, b)[0] / sums(c, b)[1]));
     }

@@ -245,19 +245,29 @@ public:
 // y [B, C] of one query [B, C] against keys and values [B, t, C] with bias w [t] in double.
 class AftFullStep : public KernelGenerator<AftFullStep> {
 public:
+    Param<bool> has_far{"has_far", false};
     Input<Buffer<float, 2>> query{"query"};
     Input<Buffer<float, 3>> key{"key"}, value{"value"};
     Input<Buffer<double, 1>> w{"w"};
-    Output<Buffer<float, 2>> output{"output"};
+
+    void configure() {
+        if (has_far) far_ = add_input<Buffer<double, 3>>("far");
+        output_ = add_output<Buffer<float, 2>>("output");
+    }
 
     void generate() {
         const auto C = key.dim(0).extent(), T = key.dim(1).extent(), B = key.dim(2).extent();
         start_at_zero(key), shaped(value, {C, T, B}), shaped(query, {C, B}), shaped(w, {T});
-        AftStep step(query, key, value, w, C, T);
+        if (far_) shaped(*far_, {C, B, 3});
+        AftStep step(query, key, value, w, far_ ? Func(*far_) : Func(), C, T);
         plan_aft_full(request()).step(step);
-        output = step.result;
-        shaped(output, {C, B});
+        *output_ = step.result;
+        shaped(*output_, {C, B});
     }
+
+private:
+    Input<Buffer<double, 3>> *far_ = nullptr;
+    Output<Buffer<float, 2>> *output_ = nullptr;
 };
 
 }  // namespace aft

@@ -107,6 +107,9 @@ aft_kernel(aft_full_bias_f32 GENERATOR aft_full:bias
 aft_kernel(aft_full_step_f32 GENERATOR aft_full:step
            ARGUMENTS "const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &w, Tensor &output")
 
+aft_kernel(aft_local_step_f32 GENERATOR aft_full:step PARAMS has_far=true
+           ARGUMENTS "const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &w, const Tensor &far, Tensor &output")
+
 # --- aft_window: AFT-local in cache-sized pieces (generators/aft_window.h)
 aft_kernel(aft_window_range_f32 GENERATOR aft_window:range
            ARGUMENTS "const Tensor &x, const Tensor &high_in, const Tensor &low_in, Tensor &high, Tensor &low")

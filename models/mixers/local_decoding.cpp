@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "aft/error.h"
+#include "kernel_table.h"
 #include "runtime/parallel.h"
 
 namespace aft {
@@ -27,6 +28,16 @@ void fold(double *far, int64_t next, double key, double value) {
     } else {
         const double add = std::exp(key - max);
         num += add * value, den += add;
+    }
+}
+
+// s = 0: only sums, as in AFT-simple.
+void step_without_window(const MixerTensors &in, const MixerState &state, Tensor &output) {
+    const int64_t B = in.query.size(0), C = in.query.size(2), plane = B * C;
+    for (int64_t b = 0; b < B; b++) {
+        const double *far = state.tensors[0].data<double>() + b * C;
+        for (int64_t c = 0; c < C; c++)
+            output.data()[b * output.stride(0) + c] = float(far[c] / far[plane + c] / (1 + std::exp(-double(in.query.data()[b * in.query.stride(0) + c]))));
     }
 }
 
@@ -65,29 +76,15 @@ void push_local(const Tensor &key, const Tensor &value, int64_t window, MixerSta
     state.position += T;
 }
 
-void step_local(const MixerTensors &in, int64_t window, const MixerState &state, Tensor &output) {
-    const int64_t B = in.query.size(0), C = in.query.size(2), plane = B * C, t = state.position - 1;
-    const int64_t inside = std::min(window, t + 1);  // keys t - inside + 1 .. t
-    std::vector<double> w(static_cast<size_t>(inside));
-    for (int64_t n = 0; n < inside; n++) w[size_t(n)] = bias_of(in, t, t - inside + 1 + n);
-    parallel_for(B, [&](int64_t b) {
-        const double *far = state.tensors[0].data<double>() + b * C;
-        const float *query = in.query.data() + b * in.query.stride(0);
-        float *y = output.data() + b * output.stride(0);
-        for (int64_t c = 0; c < C; c++) {
-            const bool any_far = far[plane + c] > 0;
-            double top = any_far ? far[2 * plane + c] : -1e300;
-            const auto ring = [&](int tensor, int64_t n) { return state.tensors[size_t(tensor)].data()[(b * window + (t - inside + 1 + n) % window) * C + c]; };
-            for (int64_t n = 0; n < inside; n++) top = std::max(top, ring(1, n) + w[size_t(n)]);
-            const double scale = any_far ? std::exp(far[2 * plane + c] - top) : 0;
-            double num = far[c] * scale, den = far[plane + c] * scale;
-            for (int64_t n = 0; n < inside; n++) {
-                const double e = std::exp(ring(1, n) + w[size_t(n)] - top);
-                num += e * ring(2, n), den += e;
-            }
-            y[c] = float(num / den / (1 + std::exp(-double(query[c]))));
-        }
-    });
+void step_local(const MixerTensors &in, int64_t window, const MixerState &state, Tensor &output, Arena &arena) {
+    const int64_t t = state.position - 1;
+    if (window == 0) return step_without_window(in, state, output);
+    const ArenaScope scope(arena);
+    const int64_t inside = std::min(window, t + 1);  // keys t - inside + 1 .. t lie in the first slots of the ring
+    Tensor w = arena.allocate({inside}, DType::f64);
+    for (int64_t key = t - inside + 1; key <= t; key++) w.data<double>()[key % window] = bias_of(in, t, key);
+    Tensor y = output.select(1, 0);
+    kernels().aft_local_step_f32(in.query.select(1, 0), state.tensors[1].slice(1, 0, inside), state.tensors[2].slice(1, 0, inside), w, state.tensors[0], y);
 }
 
 }  // namespace aft

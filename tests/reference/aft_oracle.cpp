@@ -139,4 +139,45 @@ Tensors run_mixer(const MixerOptions &options, const Tensors &in, bool fused) {
     return out;
 }
 
+OperatorCase last_step(const OperatorCase &parallel, const MixerOptions &options) {
+    OperatorCase c = parallel;
+    c.differentiable.clear();
+    c.inputs = [inputs = parallel.inputs] {
+        Tensors in = inputs();
+        in.erase("output_gradient");
+        return in;
+    };
+    c.run = [options](const Tensors &in) {
+        const int64_t B = in.at("value").size(0), T = in.at("value").size(1), C = in.at("value").size(2);
+        const auto given = [&](const char *name) { return in.contains(name) ? in.at(name) : Tensor(); };
+        MixerTensors before, last;
+        before.query = in.at("query").slice(1, 0, T - 1), last.query = in.at("query").slice(1, T - 1, T);
+        before.key = in.at("key").slice(1, 0, T - 1), last.key = in.at("key").slice(1, T - 1, T);
+        before.value = in.at("value").slice(1, 0, T - 1), last.value = in.at("value").slice(1, T - 1, T);
+        for (MixerTensors *x : {&before, &last}) {
+            x->position_bias = given("position_bias"), x->bias_u = given("bias_u"), x->bias_v = given("bias_v");
+            x->filter = given("filter"), x->gamma = given("gamma"), x->beta = given("beta");
+        }
+        const auto mixer = make_mixer(options);
+        Arena arena;
+        MixerState state = mixer->start(last, B, C, T);
+        mixer->prefill(before, state, arena);
+        Tensor output({B, 1, C});
+        mixer->step(last, state, output, arena);
+        return Tensors{{"output", output}};
+    };
+    c.oracle = [oracle = parallel.oracle](const Arrays &in) {
+        const Result all = oracle(in).at("output");
+        const int64_t B = all.value.extent(0), T = all.value.extent(1), C = all.value.extent(2);
+        Result last({B, 1, C});
+        for (int64_t b = 0; b < B; b++)
+            for (int64_t n = 0; n < C; n++) {
+                const size_t from = size_t((b * T + T - 1) * C + n), to = size_t(b * C + n);
+                last.value[to] = all.value[from], last.magnitude[to] = all.magnitude[from];
+            }
+        return Results{{"output", last}};
+    };
+    return c;
+}
+
 }  // namespace aft::reference

@@ -28,6 +28,9 @@ Results aft_bias_oracle(const Arrays &in, bool causal, int64_t window);
 // fused: query, key, value and their gradients are views of one [B, T, 3C] tensor.
 Tensors run_mixer(const MixerOptions &options, const Tensors &in, bool fused = false);
 
+// Of a case of the parallel form: only its last token, by a decoding step behind a prefill of the others. The caller names it.
+OperatorCase last_step(const OperatorCase &parallel, const MixerOptions &options);
+
 // The contract's bound in units of epsilon.
 double aft_bound(int64_t T);
 

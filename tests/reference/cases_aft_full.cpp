@@ -94,42 +94,10 @@ OperatorCase full(const Full &f) {
     return c;
 }
 
-// The last token by a decoding step behind a prefill of the others.
 OperatorCase decoding(const Full &f) {
-    OperatorCase c = full(f);
-    const auto inputs = c.inputs;
+    OperatorCase c = last_step(full(f), {MixerKind::full, true, 0});
     c.name = "aft_full_step" + c.name.substr(8);
     c.kernels = {"aft_full_step_f32", "aft_full_products_f64"};
-    c.inputs = [=] {
-        Tensors in = inputs();
-        in.erase("output_gradient");
-        return in;
-    };
-    c.run = [=](const Tensors &in) {
-        const auto given = [&](const char *name) { return in.contains(name) ? in.at(name) : Tensor(); };
-        MixerTensors before, last;
-        before.query = in.at("query").slice(1, 0, f.T - 1), last.query = in.at("query").slice(1, f.T - 1, f.T);
-        before.key = in.at("key").slice(1, 0, f.T - 1), last.key = in.at("key").slice(1, f.T - 1, f.T);
-        before.value = in.at("value").slice(1, 0, f.T - 1), last.value = in.at("value").slice(1, f.T - 1, f.T);
-        last.position_bias = given("position_bias"), last.bias_u = given("bias_u"), last.bias_v = given("bias_v");
-        const auto mixer = make_mixer({MixerKind::full, true, 0});
-        Arena arena;
-        MixerState state = mixer->start(last, f.B, f.C, f.T);
-        mixer->prefill(before, state, arena);
-        Tensor output({f.B, 1, f.C});
-        mixer->step(last, state, output, arena);
-        return Tensors{{"output", output}};
-    };
-    c.oracle = [=](const Arrays &in) {
-        const Results all = aft_bias_oracle(in, true, int64_t(1) << 40);
-        Result last({f.B, 1, f.C});
-        for (int64_t b = 0; b < f.B; b++)
-            for (int64_t n = 0; n < f.C; n++) {
-                const size_t from = size_t((b * f.T + f.T - 1) * f.C + n), to = size_t(b * f.C + n);
-                last.value[to] = all.at("output").value[from], last.magnitude[to] = all.at("output").magnitude[from];
-            }
-        return Results{{"output", last}};
-    };
     return c;
 }
 

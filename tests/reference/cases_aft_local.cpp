@@ -87,8 +87,21 @@ OperatorCase local(const Local &f) {
     return c;
 }
 
+OperatorCase decoding(Local f) {
+    f.causal = true;
+    OperatorCase c = last_step(local(f), {MixerKind::local, true, f.window});
+    c.name = "aft_local_step" + c.name.substr(9);
+    c.kernels = {"aft_local_step_f32"};
+    return c;
+}
+
 const RegisterCases registered([] {
     std::vector<OperatorCase> cases;
+    for (int64_t D : {0, 5}) {
+        for (int64_t s : {1, 9, 32, 100})
+            for (double keys : {1.0, 80.0, 1e4}) cases.push_back(decoding({.window = s, .B = 2, .T = 66, .C = 19, .D = D, .keys = keys, .bias = keys > 1 ? 80.0 : 1.0}));
+        cases.push_back(decoding({.window = 9, .B = 1, .T = 130, .C = 300, .D = D, .keys = 9e3, .value = 1e29, .pattern = Keys::huge_last}));
+    }
     for (bool causal : {true, false}) {
         for (int64_t D : {0, 5}) {
             const auto add = [&](Local f) { f.causal = causal, f.D = D, cases.push_back(local(f)); };
