@@ -21,8 +21,7 @@ ParameterSet::ParameterSet(const std::vector<ParameterShape> &shapes) {
     }
     for (const ParameterShape &shape : shapes) names_.push_back(shape.name);
     values = Tensor({offset});
-    gradients = Tensor({offset});
-    gradients.fill(0);
+    gradients = Tensor::zeros({offset});  // a model that never trains has none in memory
 }
 
 Tensor ParameterSet::value(const std::string &name) const { return view(values, name, nullptr); }

@@ -144,6 +144,21 @@ TensorMap read_safetensors(const std::string &path) {
     return read_safetensors(path, ignored);
 }
 
+void read_safetensors_into(const std::string &path, const TensorMap &destinations) {
+    const InputFile file(path);
+    const Header header = read_header(file);
+    for (const Entry &entry : header.entries) {
+        const auto found = destinations.find(entry.name);
+        if (found == destinations.end()) throw Error(path + ": the tensor '" + printable(entry.name) + "' is not known");
+        const Tensor &to = found->second;
+        if (to.dtype() != entry.dtype || to.shape() != entry.shape || !to.contiguous())
+            throw Error(path + ": the tensor '" + entry.name + "' is " + name_of(entry.dtype) + " " + to_string(entry.shape) + "; wanted is " + name_of(to.dtype()) + " " +
+                        to_string(to.shape()));
+    }
+    if (header.entries.size() != destinations.size()) throw Error(path + ": " + std::to_string(destinations.size() - header.entries.size()) + " tensors are missing");
+    for (const Entry &entry : header.entries) file.read(header.data_begin + entry.begin, destinations.at(entry.name).raw(), entry.end - entry.begin);
+}
+
 void write_safetensors_ordered(const std::string &path, const std::vector<std::pair<std::string, Tensor>> &tensors, const Metadata &metadata) {
     nlohmann::ordered_json header = nlohmann::ordered_json::object();
     if (!metadata.empty()) header["__metadata__"] = metadata;

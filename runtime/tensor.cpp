@@ -60,6 +60,16 @@ std::shared_ptr<std::byte[]> allocate(size_t bytes) {
     return {memory, [alignment](std::byte *p) { ::operator delete(p, alignment); }};
 }
 
+// Pages of the system are zero and cost nothing until they are touched.
+std::shared_ptr<std::byte[]> map_zeros(size_t bytes) {
+    const size_t length = bytes + huge_page;  // room to start at a huge page
+    void *all = mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (all == MAP_FAILED) throw Error("out of memory: a tensor of " + std::to_string(bytes) + " bytes; use a smaller model");
+    auto *first = reinterpret_cast<std::byte *>((reinterpret_cast<uintptr_t>(all) + huge_page - 1) / huge_page * huge_page);
+    madvise(first, bytes, MADV_HUGEPAGE);
+    return {first, [all, length](std::byte *) { munmap(all, length); }};
+}
+
 void check_axis(const Tensor &x, int axis, const char *what) {
     if (axis < 0 || axis >= x.rank())
         throw Error(std::string(what) + ": axis " + std::to_string(axis) + " of a tensor of shape " + to_string(x.shape()));
@@ -133,6 +143,19 @@ Tensor::Tensor(Shape shape, DType dtype) : shape_(std::move(shape)), dtype_(dtyp
 
 Tensor::Tensor(Shape shape, DType dtype, std::shared_ptr<std::byte[]> owner, std::byte *first)
     : shape_(std::move(shape)), strides_(contiguous_strides(shape_)), memory_(std::move(owner)), first_(first), dtype_(dtype) {}
+
+Tensor Tensor::zeros(Shape shape) {
+    Tensor x;
+    x.shape_ = std::move(shape), x.strides_ = contiguous_strides(x.shape_);
+    if (checks_on || x.bytes() < 2 * huge_page) {
+        x = Tensor(x.shape_);
+        x.fill(0);
+    } else {
+        x.memory_ = map_zeros(x.bytes());
+        x.first_ = x.memory_.get();
+    }
+    return x;
+}
 
 int64_t Tensor::elements() const {
     int64_t total = 1;

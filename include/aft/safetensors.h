@@ -19,6 +19,10 @@ using Metadata = std::map<std::string, std::string>;
 TensorMap read_safetensors(const std::string &path);
 TensorMap read_safetensors(const std::string &path, Metadata &metadata);
 
+/// Reads into memory that is there: `destinations` are dense and have the names, types and shapes of the file. Throws an Error
+/// that names the first tensor for which that does not hold; then nothing was written.
+void read_safetensors_into(const std::string &path, const TensorMap &destinations);
+
 struct TensorInfo {
     std::string name;
     DType dtype;

@@ -30,6 +30,9 @@ public:
     /// Throws Error for a negative size or more than 2^62 bytes.
     explicit Tensor(Shape shape, DType dtype = DType::f32);
 
+    /// New f32 memory of zeros. Large ones take no memory until they are written or read.
+    static Tensor zeros(Shape shape);
+
     /// A tensor over memory that `owner` keeps alive; contiguous.
     Tensor(Shape shape, DType dtype, std::shared_ptr<std::byte[]> owner, std::byte *first);
 

@@ -111,7 +111,9 @@ void load_parameters(LanguageModel &model, const std::string &folder) {
         wanted.erase(found);
     }
     if (!wanted.empty()) throw Error(path + ": the tensor '" + wanted.begin()->first + "' is missing (" + std::to_string(wanted.size()) + " in all)");
-    for (const auto &[name, tensor] : read_safetensors(path)) model.parameters().value(name).copy_from(tensor);
+    TensorMap destinations;
+    for (const std::string &name : model.parameters().names()) destinations[name] = model.parameters().value(name);
+    read_safetensors_into(path, destinations);
 }
 
 LanguageModel load_language_model(const std::string &path) {

@@ -26,6 +26,22 @@ std::string with_header(const std::string &header, const std::string &data) {
     return bytes + header + data;
 }
 
+TEST(Safetensors, ReadsIntoMemoryThatFitsOrWritesNothing) {
+    const TemporaryFolder folder;
+    Tensor a({2, 3}), b({4});
+    a.fill(1), b.fill(2);
+    write_safetensors(folder / "x", {{"a", a}, {"b", b}});
+    Tensor to_a({2, 3}), to_b({4});
+    to_a.fill(7), to_b.fill(7);
+    EXPECT_ERROR(read_safetensors_into(folder / "x", {{"a", to_a}, {"b", Tensor({5})}}), "'b' is F32 [4]; wanted is F32 [5]");
+    EXPECT_ERROR(read_safetensors_into(folder / "x", {{"a", to_a}}), "'b' is not known");
+    EXPECT_ERROR(read_safetensors_into(folder / "x", {{"a", to_a}, {"b", to_b}, {"c", Tensor({1})}}), "1 tensors are missing");
+    EXPECT_EQ(to_a.data()[5], 7);
+    read_safetensors_into(folder / "x", {{"a", to_a}, {"b", to_b}});
+    EXPECT_EQ(to_a.data()[5], 1);
+    EXPECT_EQ(to_b.data()[3], 2);
+}
+
 TEST(Safetensors, RoundTrip) {
     const TemporaryFolder folder;
     const TensorMap tensors = sample_tensors();
