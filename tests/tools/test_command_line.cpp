@@ -32,6 +32,20 @@ TEST(CommandLine, WrongUsageIsTwo) {
 
 TEST(CommandLine, FailureIsOne) { expect_error("info --target i486", 1, "i486"); }
 
+// An emulated processor of 2008 stands for an old machine.
+TEST(CommandLine, AnOlderCpuIsTold) {
+    if (std::system("qemu-x86_64 --version >/dev/null 2>&1") != 0) GTEST_SKIP() << "no qemu-x86_64 on this machine (Debian: qemu-user)";
+    if (std::system(("qemu-x86_64 -cpu Nehalem " AFT_PROGRAM " --version >/dev/null 2>&1")) != 0) GTEST_SKIP() << "qemu-x86_64 cannot run this build";
+    const Folder folder;
+    const int status = std::system(("qemu-x86_64 -cpu Nehalem " AFT_PROGRAM " info 2>" + folder.file("err")).c_str());
+    ASSERT_TRUE(WIFEXITED(status));
+    EXPECT_EQ(WEXITSTATUS(status), 1);
+    std::ifstream err(folder.file("err"));
+    std::string line;
+    std::getline(err, line);
+    EXPECT_NE(line.find("this CPU runs none of the kernel tables"), std::string::npos) << line;
+}
+
 TEST(CommandLine, HelpAndVersion) {
     EXPECT_TRUE(run_aft("--version").out.starts_with("aft "));
     for (const char *command : {"", "op", "verify", "info"}) {
