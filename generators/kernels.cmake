@@ -140,3 +140,22 @@ aft_kernel(aft_window_bias_gradient_f32 GENERATOR aft_window:bias_gradient
            ARGUMENTS "const Tensor &table, const Tensor &partial, int32_t window, int32_t before, int32_t direction, Tensor &gradient")
 aft_kernel(aft_window_apply_f32 GENERATOR aft_window:apply
            ARGUMENTS "const Tensor &band, const Tensor &a, int32_t before, int32_t after, Tensor &out")
+
+# --- aft_conv: AFT-conv in one dimension (generators/aft_conv.h)
+aft_kernel(aft_conv_keys_f32 GENERATOR aft_conv:keys
+           ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &maximum, const Tensor &head, int32_t missing, Tensor &pack")
+aft_kernel(aft_conv_queries_f32 GENERATOR aft_conv:queries
+           ARGUMENTS "const Tensor &output_gradient, const Tensor &query, const Tensor &ratio, const Tensor &den, const Tensor &maximum, const Tensor &maxima, const Tensor &head, int32_t chunk, int32_t missing, int32_t before, float gradient_factor, Tensor &pack, Tensor &query_gradient, Tensor &slack")
+foreach (form causal both)
+    aft_kernel(aft_conv_${form}_forward_f32 GENERATOR aft_conv:forward PARAMS form=${form}
+               ARGUMENTS "const Tensor &query, const Tensor &pack, const Tensor &taps, const Tensor &far, const Tensor &before_state, const Tensor &after_state, const Tensor &scale, int32_t window, Tensor &y, Tensor &ratio, Tensor &den, Tensor &state")
+endforeach ()
+foreach (form reversed both)
+    aft_kernel(aft_conv_${form}_backward_f32 GENERATOR aft_conv:backward PARAMS form=${form}
+               ARGUMENTS "const Tensor &keys, const Tensor &value, const Tensor &pack, const Tensor &taps, const Tensor &far, const Tensor &before_state, const Tensor &after_state, const Tensor &scale, int32_t window, Tensor &value_gradient, Tensor &key_gradient, Tensor &state")
+endforeach ()
+aft_kernel(aft_conv_total_f32 GENERATOR aft_conv:total ARGUMENTS "const Tensor &pack, Tensor &total")
+aft_kernel(aft_conv_filter_f32 GENERATOR aft_conv:filter ARGUMENTS "const Tensor &keys, const Tensor &queries, int32_t rows, int32_t padded, Tensor &products")
+aft_kernel(aft_conv_heads_f32 GENERATOR aft_conv:heads ARGUMENTS "const Tensor &x, int32_t group, Tensor &sums")
+aft_kernel(aft_conv_step_f32 GENERATOR aft_conv:step
+           ARGUMENTS "const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &w, const Tensor &far_num, const Tensor &far_den, const Tensor &far_max, const Tensor &head, Tensor &output")

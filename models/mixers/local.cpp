@@ -13,19 +13,13 @@
 
 #include "aft/error.h"
 #include "kernel_table.h"
+#include "models/mixers/cut.h"
 #include "models/mixers/exact_path.h"
 #include "models/mixers/local_decoding.h"
 #include "models/mixers/mixers.h"
-#include "runtime/parallel.h"
 
 namespace aft {
 namespace {
-
-constexpr int64_t granule = 12, panel = 16;  // of generators/aft_window.h
-constexpr int64_t longest_piece = 256;       // rows: a later key of the piece is all that can push an early row out of range
-
-int64_t ceil_div(int64_t x, int64_t y) { return (x + y - 1) / y; }
-int64_t round_up(int64_t x, int64_t to) { return ceil_div(x, to) * to; }
 
 // The band: row t of a table holds the weights of the rows  t / granule * granule - before + [0, width)  of the other side.
 struct Band {
@@ -39,42 +33,6 @@ struct Band {
     int32_t after(bool of_queries) const { return before(!of_queries); }
     int32_t direction(bool of_queries) const { return causal ? (of_queries ? -1 : 1) : 0; }
     int64_t width() const { return causal ? reach + granule : 2 * reach + granule; }
-};
-
-// What every pass cuts the work into.
-struct Cut {
-    int64_t B, T, C, piece, pieces, channels, blocks, units, groups;
-
-    Cut(int64_t B, int64_t T, int64_t C, int64_t most_groups) : B(B), T(T), C(C) {
-        pieces = ceil_div(T, longest_piece);
-        piece = round_up(ceil_div(T, pieces), granule);
-        pieces = ceil_div(T, piece);
-        for (channels = 128; channels > 32 && B * ceil_div(C, channels) < 4;) channels /= 2;
-        blocks = ceil_div(C, channels), units = B * blocks;
-        groups = std::min(units, most_groups);
-    }
-    int64_t panels() const { return ceil_div(std::min(C, channels), panel); }
-    int64_t begin(int64_t I) const { return I * piece; }
-    int64_t end(int64_t I) const { return std::min(T, (I + 1) * piece); }
-
-    struct Unit {
-        int64_t b, c0, c1;
-        bool first;  // of its group
-        int64_t panels() const { return ceil_div(c1 - c0, panel); }
-        Tensor of(const Tensor &x) const { return x.select(0, b).slice(1, c0, c1); }       // [B, T, C] -> [T, c]
-        Tensor of_maxima(const Tensor &x) const { return x.select(1, b).slice(1, c0, c1); }  // [pieces, B, C] -> [pieces, c]
-    };
-    // visit(group, unit), groups in parallel, the units of a group in order.
-    template <class Visit>
-    void each(const Visit &visit) const {
-        parallel_for(groups, [&](int64_t g) {
-            const int64_t first = g * units / groups, last = (g + 1) * units / groups;
-            for (int64_t u = first; u < last; u++) {
-                const int64_t c0 = u % blocks * channels;
-                visit(g, Unit{u / blocks, c0, std::min(C, c0 + channels), u == first});
-            }
-        });
-    }
 };
 
 // A pack of rows: [panels, rows, 2, 16] for the kernels that fill it, [panels, rows, 32] for products of rows.

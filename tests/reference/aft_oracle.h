@@ -24,6 +24,9 @@ Results aft_oracle(const Arrays &in, const AftForm &form);
 // |t - t'| < window and 0 beyond; adds their gradients to the results.
 Results aft_bias_oracle(const Arrays &in, bool causal, int64_t window);
 
+// The same for AFT-conv: filter [H, s], and gamma, beta [H] among the inputs or not (cases_aft_conv.cpp).
+Results aft_conv_oracle(const Arrays &in, bool causal);
+
 // Runs the operator through make_mixer, forward and, with output_gradient, backward: all results by the oracle's names.
 // fused: query, key, value and their gradients are views of one [B, T, 3C] tensor.
 Tensors run_mixer(const MixerOptions &options, const Tensors &in, bool fused = false);
