@@ -42,7 +42,7 @@ void randomise(LanguageModel &model) {
 }
 
 class EachMixer : public testing::TestWithParam<MixerKind> {};
-INSTANTIATE_TEST_SUITE_P(, EachMixer, testing::Values(MixerKind::simple, MixerKind::full, MixerKind::local),
+INSTANTIATE_TEST_SUITE_P(, EachMixer, testing::Values(MixerKind::simple, MixerKind::full, MixerKind::local, MixerKind::conv),
                          [](const auto &info) { return std::string(name_of(info.param)); });
 
 void expect_logits(const ModelConfig &config) {

@@ -153,6 +153,7 @@ TEST(Recipes, AreReadAndHaveTheirSizes) {
     EXPECT_EQ(parameters("enwik8-full-24x256"), 30'352'128);
     EXPECT_EQ(parameters("tiny-local"), 956'928);
     EXPECT_EQ(parameters("tiny-full"), 956'928);
+    EXPECT_EQ(parameters("tiny-conv"), 770'240);
     EXPECT_EQ(parameters("tiny-simple"), 825'856);
     EXPECT_EQ(parameters("small-local"), 5'862'624);
     EXPECT_LT(parameters("demo-local"), 1'000'000);

@@ -129,7 +129,7 @@ TEST(Train, ListsThePresets) {
     ASSERT_EQ(list.code, 0) << list.err;
     std::map<std::string, int64_t> sizes;
     for (const json &preset : json::parse(list.out)) sizes[preset["name"]] = preset["parameters"];
-    for (const char *name : {"tiny-local", "tiny-simple", "tiny-full", "small-local", "demo-local", "enwik8-full-24x256"}) EXPECT_TRUE(sizes.contains(name)) << name;
+    for (const char *name : {"tiny-local", "tiny-simple", "tiny-full", "tiny-conv", "small-local", "demo-local", "enwik8-full-24x256"}) EXPECT_TRUE(sizes.contains(name)) << name;
     EXPECT_EQ(sizes["enwik8-local-24x256"], 30'352'128);
 }
 
