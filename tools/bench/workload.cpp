@@ -47,6 +47,8 @@ std::string Workload::name() const {
     return text;
 }
 
+bool WorkloadMaker::times(const std::string &name) const { return kernel == name || std::find(kernels.begin(), kernels.end(), name) != kernels.end(); }
+
 bool WorkloadMaker::takes(const WorkShape &shape) const {
     if (shape.size() != letters.size()) return false;
     for (const std::string &letter : letters)

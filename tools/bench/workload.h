@@ -30,7 +30,9 @@ struct WorkloadMaker {
     std::vector<std::string> letters;     // the shape it takes
     std::vector<WorkShape> model_shapes;  // those of the paper's models
     std::function<Workload(const WorkShape &)> make;
+    std::vector<std::string> kernels = {};  // of an operator: those that the tuner times by it
 
+    bool times(const std::string &name) const;  // itself, or one of `kernels`
     bool takes(const WorkShape &shape) const;  // all the letters and no other
 };
 

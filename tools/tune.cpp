@@ -1,0 +1,206 @@
+// `aft tune`: finds schedules for this machine's kernels, checks them, and writes records that the build uses
+// (docs/tuning.md). The search of one kernel is tools/tuner/session.h.
+#include <fnmatch.h>
+#include <spdlog/fmt/fmt.h>
+#include <spdlog/spdlog.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "aft/error.h"
+#include "aft/threads.h"
+#include "kernel_table.h"
+#include "tools/bench/machine.h"
+#include "tools/bench/workload.h"
+#include "tools/command.h"
+#include "tools/tuner/search.h"
+#include "tools/tuner/session.h"
+#include "tools/tuner/tuned_record.h"
+#include "tools/tuner/variant.h"
+#include "tools/tuner/worker.h"
+
+namespace aft::tool {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+struct Options {
+    std::vector<std::string> filters = {"*"}, shapes, compare;
+    std::string budget = "10m", out, build_dir = AFT_BUILD_DIR;
+    TuneOptions tune;
+    bool list = false, dry_run = false;
+};
+
+bool matches(const std::vector<std::string> &globs, const std::string &text) {
+    return std::ranges::any_of(globs, [&](const std::string &glob) { return fnmatch(glob.c_str(), text.c_str(), 0) == 0; });
+}
+
+// "90", "90s", "10m", "1.5h"
+double seconds_of(const std::string &text) {
+    size_t end = 0;
+    double value = 0;
+    try {
+        value = std::stod(text, &end);
+    } catch (const std::exception &) {
+    }
+    const std::string unit = text.substr(end);
+    const double scale = unit.empty() || unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
+    if (end == 0 || scale == 0 || !(value > 0) || value > 1e6) throw UsageError("--budget '" + text + "' is no time: write 90s, 10m or 2h");
+    return value * scale;
+}
+
+// The shapes at which a kernel is timed: the user's that a workload of it takes, else those of the paper's models.
+std::vector<std::string> shapes_for(const std::string &kernel, const std::vector<WorkShape> &given) {
+    std::vector<std::string> all;
+    for (const WorkloadMaker &maker : workload_makers()) {
+        if (!maker.times(kernel)) continue;
+        for (const WorkShape &shape : given.empty() ? maker.model_shapes : given)
+            if (maker.takes(shape)) all.push_back(to_string(shape));
+    }
+    return all;
+}
+
+struct Job {
+    TuneTask task;
+    std::vector<std::string> shapes;
+};
+
+std::vector<Job> find_jobs(const Options &options, const Manifest &manifest, const KernelTable &table) {
+    std::vector<WorkShape> given;
+    for (const std::string &text : options.shapes) given.push_back(parse_shape(text));
+    std::vector<Job> jobs;
+    for (const VariantInfo &variant : variants_of(table)) {
+        if (!matches(options.filters, variant.kernel) && !matches(options.filters, variant.symbol)) continue;
+        const auto entry = std::ranges::find(manifest.kernels, variant.symbol, &ManifestEntry::symbol);
+        if (entry == manifest.kernels.end()) throw Error("the build in '" + manifest.build_dir + "' has no kernel " + variant.symbol + ": build the project again");
+        jobs.push_back({make_task(manifest, *entry, variant.report), shapes_for(variant.kernel, given)});
+    }
+    if (jobs.empty()) throw UsageError("--filter " + fmt::format("{}", fmt::join(options.filters, " ")) + " matches no kernel of the table " + table.target);
+    return jobs;
+}
+
+// Why a kernel is not tuned; "" when it is.
+std::string obstacle(const Job &job) {
+    if (job.task.space.points.size() < 2) return "its space has one point";
+    if (job.shapes.empty()) return "no workload times it at these shapes";
+    return "";
+}
+
+json listed(const Job &job) {
+    json knobs = json::array();
+    for (const TunedKnob &knob : job.task.space.knobs) knobs.push_back({{"name", knob.name}, {"default", knob.fallback}, {"candidates", knob.candidates}, {"reason", knob.reason}});
+    double product = 1;
+    for (const TunedKnob &knob : job.task.space.knobs) product *= double(knob.candidates.size());
+    return {{"symbol", job.task.entry->symbol}, {"kernel", job.task.entry->kernel}, {"knobs", knobs},        {"combinations", product}, {"valid_points", job.task.space.points.size()},
+            {"incumbent", job.task.incumbent},  {"origin", job.task.origin},        {"shapes", job.shapes}, {"obstacle", obstacle(job)}};
+}
+
+void print_list(const std::vector<Job> &jobs) {
+    for (const Job &job : jobs) {
+        const json j = listed(job);
+        std::printf("%s: %zu of %.0f combinations are valid; now %s (%s)\n", j["symbol"].get<std::string>().c_str(), job.task.space.points.size(), j["combinations"].get<double>(),
+                    to_text(job.task.incumbent).c_str(), job.task.origin.c_str());
+        for (const TunedKnob &knob : job.task.space.knobs) std::printf("    %-16s %s  default %d: %s\n", knob.name.c_str(), json(knob.candidates).dump().c_str(), knob.fallback, knob.reason.c_str());
+        if (!obstacle(job).empty()) std::printf("    not tuned: %s\n", obstacle(job).c_str());
+    }
+}
+
+std::string record_file(const Options &options, const Manifest &manifest, const Job &job, size_t count) {
+    const fs::path out = options.out.empty() ? manifest.tuned : options.out;
+    if (out.extension() == ".json") {
+        if (count > 1) throw UsageError("--out names one file and the filter " + std::to_string(count) + " kernels: give a folder");
+        return out.string();
+    }
+    return (out / job.task.entry->target / (job.task.entry->record + ".json")).string();
+}
+
+int tune_all(const Options &options, const Common &common) {
+    const Manifest manifest = read_manifest(options.build_dir);
+    const KernelTable &table = kernels();
+    const double budget = seconds_of(options.budget);
+    std::vector<Job> jobs = find_jobs(options, manifest, table);
+    if (options.list) {
+        json all = json::array();
+        for (const Job &job : jobs) all.push_back(listed(job));
+        if (common.json)
+            std::puts(all.dump(1).c_str());
+        else
+            print_list(jobs);
+        return exit_done;
+    }
+    if (options.shapes.empty()) std::erase_if(jobs, [](const Job &job) { return !obstacle(job).empty(); });
+    if (jobs.empty()) throw UsageError("none of these kernels can be tuned: aft tune --list says why");
+    for (const Job &job : jobs)
+        if (!obstacle(job).empty()) throw UsageError(job.task.entry->symbol + ": " + obstacle(job));
+
+    // The budget goes to the kernels in proportion to the size of their space, within a factor of ten.
+    double weights = 0;
+    const auto weight = [](const Job &job) { return std::clamp(std::sqrt(double(job.task.space.points.size())), 2.0, 20.0); };
+    for (const Job &job : jobs) weights += weight(job);
+    json results = json::array();
+    const auto interrupted = [&] { return interrupts() > 0; };
+    if (!options.dry_run) watch_interrupts();
+    for (const Job &job : jobs) {
+        TuneOptions o = options.tune;
+        o.shapes = job.shapes, o.budget_s = budget * weight(job) / weights, o.seed = common.seed, o.threads = common.threads ? common.threads : 1;
+        o.out = record_file(options, manifest, job, jobs.size());
+        if (options.dry_run) {
+            const json plan = {{"symbol", job.task.entry->symbol}, {"valid_points", job.task.space.points.size()}, {"shapes", job.shapes}, {"budget_seconds", o.budget_s}, {"record", o.out}};
+            results.push_back(plan);
+            if (!common.json)
+                std::printf("%s: %zu points in %.0f s at %s -> %s\n", job.task.entry->symbol.c_str(), job.task.space.points.size(), o.budget_s,
+                            fmt::format("{}", fmt::join(job.shapes, " ")).c_str(), o.out.c_str());
+            continue;
+        }
+        const json result = tune(job.task, o);
+        results.push_back(result);
+        if (!common.json) {
+            if (result.at("status") == "improved")
+                std::printf("%s: %.3f of the incumbent's time with %s -> %s\n", job.task.entry->symbol.c_str(), result.at("ratio").get<double>(),
+                            to_text(result.at("knobs").get<KnobValues>()).c_str(), o.out.c_str());
+            else
+                std::printf("%s: %s; %d candidates tried\n", job.task.entry->symbol.c_str(), result.at("status") == "kept" ? "nothing better than the incumbent" : "interrupted",
+                            result.at("tried").get<int>());
+            std::fflush(stdout);
+        }
+        if (interrupted()) break;
+    }
+    if (common.json) std::puts(json{{"kernels", results}, {"interrupted", interrupted()}}.dump(1).c_str());
+    return exit_done;
+}
+
+int run(const Options &options, const Common &common) {
+    if (options.compare.size() == 2) {
+        const json comparison = compare_records(options.compare[0], options.compare[1]);
+        std::fputs(common.json ? (comparison.dump(1) + "\n").c_str() : comparison_text(comparison).c_str(), stdout);
+        return exit_done;
+    }
+    return tune_all(options, common);
+}
+
+const Command command{"tune", "Search schedules for this machine; the build uses what it finds", Group::kernels, [](CLI::App &app, const Common &common) {
+    auto o = std::make_shared<Options>();
+    const auto what = "What to tune", how = "How", out = "Records";
+    app.add_option("--filter", o->filters, "Globs over the names of kernels and of their compiled variants")->group(what);
+    app.add_option("--shape", o->shapes, "Sizes to time at, for example B=8,T=1024,C=512 (default: those of the paper's models)")->group(what);
+    app.add_flag("--list", o->list, "Print each kernel's knobs, candidates, reasons and the size of its space, and stop")->group(what);
+    app.add_flag("--dry-run", o->dry_run, "Say what would be tuned and where its record would go, and stop")->group(what);
+    app.add_option("--budget", o->budget, "Time for the search of all kernels: 90s, 10m, 2h")->group(how)->capture_default_str();
+    app.add_option("--strategy", o->tune.strategy, "guided, descent or random")->check(CLI::IsMember({"guided", "descent", "random"}))->group(how)->capture_default_str();
+    app.add_option("--candidates", o->tune.most, "Candidates of a kernel at most; 0: as the budget allows")->check(CLI::NonNegativeNumber)->group(how)->capture_default_str();
+    app.add_flag("--resume", o->tune.resume, "Take up an interrupted search: what was measured under the same conditions is not repeated")->group(how);
+    app.add_option("--candidate-time", o->tune.wall_s, "Seconds after which a candidate is stopped; 0: from what the incumbent takes")->check(CLI::NonNegativeNumber)->group(how);
+    app.add_option("--candidate-memory", o->tune.memory_mib, "MiB that a candidate may take")->check(CLI::PositiveNumber)->group(how)->capture_default_str();
+    app.add_option("--build-dir", o->build_dir, "The build tree with the generator programs")->group(how)->capture_default_str();
+    app.add_option("--out", o->out, "Folder of the records (<out>/<target>/<kernel>[_<variant>].json) or one file (default: the folder that the build reads)")->group(out);
+    app.add_option("--compare", o->compare, "Two records or two folders of them: what changed")->expected(2)->group(out);
+    app.footer("Example: aft tune --filter 'aft_*' --budget 20m --threads 1");
+    return [o, &common] { return run(*o, common); };
+}};
+
+const Command worker{"tune-worker", "", Group::hidden, [](CLI::App &, const Common &) { return [] { return serve_worker(0, 1); }; }};
+
+}  // namespace
+}  // namespace aft::tool

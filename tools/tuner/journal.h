@@ -1,0 +1,27 @@
+// What was tried, a line for each: <build>/tune/<target>/<record>.jsonl. The first line says under which conditions; a
+// run that resumes under the same ones repeats nothing. Lines are written as they come, so a kill loses none.
+#pragma once
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "tools/tuner/worker.h"
+
+namespace aft::tool {
+
+class Journal {
+public:
+    // conditions: everything that ratios depend on. With `resume`, verdicts under the same conditions are kept; else, or
+    // when they differ (said in `note`), the old file moves to <file>.previous.
+    Journal(std::string file, const nlohmann::json &conditions, bool resume);
+
+    const std::map<std::string, Verdict> &known() const { return known_; }  // by knob values, as text
+    const std::string &note() const { return note_; }
+    void add(const std::string &knobs, const Verdict &verdict);
+
+private:
+    std::string file_, note_;
+    std::map<std::string, Verdict> known_;
+};
+
+}  // namespace aft::tool

@@ -1,0 +1,236 @@
+#include "tools/tuner/session.h"
+
+#include <signal.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <deque>
+#include <filesystem>
+#include <future>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "aft/error.h"
+#include "runtime/files.h"
+#include "tools/bench/machine.h"
+#include "tools/bench/measure.h"
+#include "tools/tuner/candidate.h"
+#include "tools/tuner/journal.h"
+#include "tools/tuner/search.h"
+#include "tools/tuner/tuned_record.h"
+
+namespace aft::tool {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+std::atomic<int> interrupt_count = 0;
+
+// A winner is better than the incumbent by at least this much and by three standard errors, and nowhere this much worse.
+constexpr double least_gain = 0.01, most_loss = 0.03;
+constexpr int finalists = 3, search_shapes = 3;
+
+// The last cores measure, the others compile. With none left, compiling and measuring take turns.
+struct Cores {
+    std::vector<int> measuring, compiling;
+    bool apart = false;
+    explicit Cores(int threads) {
+        measuring = allowed_cpus();
+        const size_t count = std::min(size_t(threads), measuring.size());
+        compiling.assign(measuring.begin(), measuring.end() - std::ptrdiff_t(count));
+        measuring.erase(measuring.begin(), measuring.end() - std::ptrdiff_t(count));
+        apart = !compiling.empty();
+        if (!apart) compiling = measuring;
+    }
+};
+
+std::string clock_text(double seconds) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%d:%02d", int(seconds) / 60, int(seconds) % 60);
+    return text;
+}
+
+// At most three of the shapes, spread over the list: enough to rank candidates. The final check takes all.
+std::vector<std::string> few_of(const std::vector<std::string> &shapes) {
+    if (shapes.size() <= search_shapes) return shapes;
+    std::vector<std::string> few;
+    for (size_t n = 0; n < search_shapes; n++) few.push_back(shapes[n * (shapes.size() - 1) / (search_shapes - 1)]);
+    return few;
+}
+
+class Session {
+public:
+    Session(const TuneTask &task, const TuneOptions &options)
+        : task_(task), entry_(*task.entry), space_(task.space), options_(options), cores_(options.threads),
+          folder_(task.manifest->build_dir + "/tune/" + entry_.target), work_(folder_ + "/" + entry_.record + ".work"),
+          setup_{entry_.kernel, entry_.symbol, entry_.target, options.shapes, cores_.measuring, options.wall_s, options.memory_mib, false} {}
+    ~Session() {
+        std::error_code ignored;
+        fs::remove_all(work_, ignored);
+    }
+
+    json run() {
+        Worker worker(setup_);
+        if (!worker.complaint().empty()) spdlog::warn("warning: {}: the incumbent fails its own gate: {}", entry_.symbol, worker.complaint());
+        if (worker.shapes().empty()) throw Error(entry_.symbol + ": none of the shapes takes this variant; give one that does with --shape");
+        setup_.shapes = worker.shapes();
+        const json conditions = {{"symbol", entry_.symbol}, {"fingerprint", space_.fingerprint}, {"incumbent", task_.incumbent}, {"shapes", few_of(worker.shapes())},
+                                 {"cpu", cpu_model()}, {"threads", options_.threads}, {"halide_target", entry_.halide_target}};
+        Journal journal(folder_ + "/" + entry_.record + ".jsonl", conditions, options_.resume);
+        if (!journal.note().empty()) spdlog::warn("warning: {}: {}", entry_.symbol, journal.note());
+        spdlog::info("{}: {} valid points, {} operator cases, timed at {}", entry_.symbol, space_.points.size(), worker.cases(), json(few_of(worker.shapes())).dump());
+        search(worker, journal);
+        return finish();
+    }
+
+private:
+    Built build(const std::string &knobs, const std::string &where) const {
+        return build_candidate(*task_.manifest, entry_, knobs, work_ + "/" + where, {.wall_s = 120, .cpus = cores_.compiling});
+    }
+
+    // The next point is chosen before the one under way is told, always: so the order does not depend on who is faster.
+    void search(Worker &worker, Journal &journal) {
+        struct Pending {
+            int point;
+            std::string knobs;
+            std::future<Built> built;
+        };
+        const auto strategy = make_search(options_.strategy, space_, space_.find(task_.incumbent), options_.seed);
+        const double start = now();
+        std::deque<Pending> pending;
+        int asked = 0, last_said = 0;
+        double said_at = start;
+        const auto refill = [&] {
+            while (pending.size() < 2 && (options_.most == 0 || asked < options_.most)) {
+                const auto point = strategy->next();
+                if (!point) return;
+                asked++;
+                Pending next{*point, space_.text(*point), {}};
+                if (!journal.known().contains(next.knobs))
+                    next.built = std::async(cores_.apart ? std::launch::async : std::launch::deferred,
+                                            [this, knobs = next.knobs, where = std::to_string(asked % 3), before = previous_] {
+                                                if (before.valid()) before.wait();  // one compiler at a time
+                                                return build(knobs, where);
+                                            });
+                pending.push_back(std::move(next));
+            }
+        };
+        for (refill(); !pending.empty(); refill()) {
+            Pending now_one = std::move(pending.front());
+            pending.pop_front();
+            const bool known = !now_one.built.valid();
+            if (!known && (interrupts() > 0 || now() - start > options_.budget_s)) break;
+            Verdict verdict;
+            if (known) {
+                verdict = journal.known().at(now_one.knobs);
+                resumed_++;
+            } else {
+                const Built built = now_one.built.get();
+                if (built.ok) {
+                    verdict = worker.judge({.object = built.object, .slow = 1.15 * best_ratio_, .seconds = options_.seconds, .least_rounds = 5, .most_rounds = 15,
+                                            .shapes = few_of(worker.shapes())});
+                } else {
+                    verdict.status = "unbuilt", verdict.message = built.message;
+                }
+                journal.add(now_one.knobs, verdict);
+                spdlog::debug("{} {} {:.3f} {}", now_one.knobs, verdict.status, verdict.ratio, verdict.message);
+            }
+            tried_++;
+            counts_[verdict.status]++;
+            if (!verdict.measured() && verdict.status != "unbuilt") spdlog::warn("warning: {}: {}: {}: {}", entry_.symbol, now_one.knobs, verdict.status, verdict.message);
+            strategy->tell(now_one.point, verdict.measured() ? verdict.ratio : std::numeric_limits<double>::infinity());
+            if (verdict.status == "ok") good_.emplace_back(verdict.ratio, now_one.point);
+            const bool better = verdict.status == "ok" && verdict.ratio < best_ratio_;
+            if (better) best_ratio_ = verdict.ratio, best_text_ = now_one.knobs;
+            if (better || now() - said_at > 5) {
+                const int left = int(space_.points.size()) - tried_;
+                const double each = (now() - start) / std::max(1, tried_ - resumed_), to_go = std::min(each * left, options_.budget_s - (now() - start));
+                spdlog::info("{}: {} tried, {} left, best {:.3f} of the incumbent's time ({}), {} to go", entry_.symbol, tried_, left, best_ratio_,
+                             best_text_.empty() ? "the incumbent" : best_text_, clock_text(std::max(0.0, to_go)));
+                said_at = now(), last_said = tried_;
+            }
+        }
+        for (Pending &p : pending)
+            if (p.built.valid()) p.built.wait();
+        if (last_said != tried_) spdlog::info("{}: {} tried in {}, best {:.3f}", entry_.symbol, tried_, clock_text(now() - start), best_ratio_);
+    }
+
+    // The best few from a fresh compile, with every operator case, every shape, more pairs.
+    json finish() {
+        json result = {{"symbol", entry_.symbol}, {"kernel", entry_.kernel}, {"status", "kept"}, {"tried", tried_}, {"resumed", resumed_}, {"valid_points", space_.points.size()},
+                       {"counts", counts_}, {"search_ratio", best_ratio_}, {"best", best_text_}};
+        std::ranges::sort(good_);
+        std::erase_if(good_, [](const auto &g) { return g.first > 1 - 0.5 * least_gain; });
+        if (good_.size() > finalists) good_.resize(finalists);
+        if (good_.empty() || interrupts() > 1) {
+            if (interrupts() > 0) result["status"] = "interrupted";
+            return result;
+        }
+        WorkerSetup setup = setup_;
+        setup.large = true;
+        Worker worker(setup);
+        Winner winner;
+        for (const auto &[ratio, point] : good_) {
+            if (interrupts() > 1) break;
+            const Built built = build(space_.text(point), "final");
+            if (!built.ok) continue;
+            const Verdict v = worker.judge({.object = built.object, .slow = 1.2, .seconds = 4 * options_.seconds, .least_rounds = 9, .most_rounds = 41, .shapes = {}, .determinism = true});
+            if (v.status != "ok") spdlog::warn("warning: {}: {} did not survive the final check: {} {}", entry_.symbol, space_.text(point), v.status, v.message);
+            const double margin = std::max(least_gain, 3 * v.noise);
+            const bool wins = v.status == "ok" && v.ratio < 1 - margin && std::ranges::none_of(v.shapes, [](const ShapeTime &s) {
+                return s.ratio > 1 + most_loss + 2 * s.ratio_spread / std::sqrt(double(s.rounds));
+            });
+            spdlog::info("{}: {} from a fresh compile: {:.3f} +- {:.3f} of the incumbent's time{}", entry_.symbol, space_.text(point), v.ratio, v.noise, wins ? "" : ": no winner");
+            if (wins && (winner.knobs.empty() || v.ratio < winner.verdict.ratio)) winner.knobs = space_.values(point), winner.verdict = v;
+        }
+        if (winner.knobs.empty()) return result;
+        winner.incumbent = task_.incumbent, winner.threads = options_.threads, winner.tried = tried_, winner.strategy = options_.strategy, winner.seed = options_.seed;
+        winner.incumbent_origin = task_.origin == "default" ? task_.origin : fs::path(task_.origin).filename().string();
+        make_folders(fs::absolute(options_.out).parent_path().string());
+        write_file_atomic(options_.out, make_record(*task_.manifest, entry_, space_, winner).dump(1) + "\n");
+        result["status"] = "improved", result["record"] = options_.out, result["ratio"] = winner.verdict.ratio, result["noise"] = winner.verdict.noise;
+        result["knobs"] = winner.knobs, result["shapes"] = winner.verdict.shapes;
+        return result;
+    }
+
+    const TuneTask &task_;
+    const ManifestEntry &entry_;
+    const Space &space_;
+    const TuneOptions &options_;
+    Cores cores_;
+    std::string folder_, work_;
+    WorkerSetup setup_;
+    std::shared_future<void> previous_;
+    int tried_ = 0, resumed_ = 0;
+    double best_ratio_ = 1;
+    std::string best_text_;
+    std::map<std::string, int> counts_;
+    std::vector<std::pair<double, int>> good_;
+};
+
+}  // namespace
+
+TuneTask make_task(const Manifest &manifest, const ManifestEntry &entry, const std::string &report) {
+    const json parsed = json::parse(report);
+    TuneTask task{&manifest, &entry, space_of(parsed), parsed.at("knobs").get<KnobValues>(), parsed.at("origin")};
+    find_valid_points(manifest, entry, task.space, manifest.build_dir + "/tune/" + entry.target + "/" + entry.record + ".work");
+    return task;
+}
+
+json tune(const TuneTask &task, const TuneOptions &options) { return Session(task, options).run(); }
+
+void watch_interrupts() {
+    struct sigaction action {};
+    action.sa_handler = [](int) {
+        if (++interrupt_count > 2) _exit(130);
+    };
+    sigaction(SIGINT, &action, nullptr);
+    sigaction(SIGTERM, &action, nullptr);
+}
+
+int interrupts() { return interrupt_count; }
+
+}  // namespace aft::tool
