@@ -9,8 +9,10 @@
 //   S[t'] = sum_j E[j] G[t' - j + o] + f (...)      P: the same of G R      dV = e S      dK = sum over the head's channels of e (V S - P)
 //   dw[j] = E[j] sum_{t', c} (e V)[t'] G[t' - j + o] - e[t'] (G R)[t' - j + o]
 //
-// Layout, Halide dimension 0 first: a pack (c, p, part) holds (e V, e) or (G, -G R) of the rows that a piece sees, zero where there
-// is none; row t of the piece meets tap j at pack row t + j. The taps are padded with zeros to a multiple of conv_pad.
+// Layouts, Halide dimension 0 first, in panels of 16 channels so that rows lie at constant distances:
+//   pack (l, part, p, panel)   (e V, e) or (G, -G R) of the rows that a piece sees, zero where there is no row or channel;
+//                              row t of the piece meets tap j at pack row t + j
+//   taps (l, j, panel)         E of each channel, padded with zeros to a multiple of conv_pad
 #pragma once
 #include <Halide.h>
 
@@ -24,46 +26,56 @@ namespace aft {
 
 constexpr int conv_pad = 8;  // taps; every unroll over taps divides it
 
-// (e V, e) of the rows of a pack, relative to the maximum of their head.
+// Channel c of panel `panel`, and whether there is one.
+struct ConvChannel {
+    Halide::Expr c, exists;
+    ConvChannel(Halide::Expr l, Halide::Expr panel, Halide::Expr C) : c(inside(panel * window_panel + l, C)), exists(Halide::likely(panel * window_panel + l < C)) {}
+};
+
+// (e V, e) of the rows of a pack, relative to the maximum of their head. With as many heads as channels (`single`), head(c) = c.
 struct ConvKeys {
-    Halide::Var c{"c"}, p{"p"}, h{"h"}, part{"part"};
+    Halide::Var l{"l"}, part{"part"}, p{"p"}, panel{"panel"}, h{"h"};
     Halide::Func weight{"weight"}, pack{"pack"};
 
-    ConvKeys(Halide::Func key, Halide::Func value, Halide::Func maximum, Halide::Func head, Halide::Expr missing, Halide::Expr rows, Halide::Expr C, Halide::Expr H) {
+    ConvKeys(Halide::Func key, Halide::Func value, Halide::Func maximum, Halide::Func head, Halide::Expr missing, Halide::Expr single, Halide::Expr rows, Halide::Expr C,
+             Halide::Expr H) {
         using namespace Halide;
-        const Expr row = p - missing, at = clamp(likely(row), 0, rows - 1), exists = row >= 0 && row < rows;
+        const Expr row = p - missing, at = clamp(likely(row), 0, rows - 1);
         const Expr hh = inside(h, H);
-        weight(h, p) = select(exists, exp_clamped(min(key(hh, at) - maximum(hh), 0.0f)), 0.0f);
-        const Expr cc = inside(c, C), e = weight(clamp(head(cc), 0, H - 1), p);
-        pack(c, p, part) = select(part == 0, e * value(cc, at), e);
+        weight(h, p) = select(likely(row >= 0 && row < rows), exp_clamped(min(key(hh, at) - maximum(hh), 0.0f)), 0.0f);
+        const ConvChannel channel(l, panel, C);
+        const Expr e = select(channel.exists, weight(select(single, channel.c, clamp(head(channel.c), 0, H - 1)), p), 0.0f);
+        pack(l, part, p, panel) = select(part == 0, e * value(channel.c, at), e);
     }
 };
 
 struct ConvQueriesInputs {
     Halide::Func output_gradient, query, ratio, den;  // (c, row)
     Halide::Func maximum, maxima, head;               // (h) of the piece of keys; (h, piece) of the rows from there on; (c)
-    Halide::Expr chunk, missing, before, gradient_factor, rows, C, H, pieces;
+    Halide::Expr chunk, missing, before, gradient_factor, single, rows, C, H, pieces;
 };
 
 // (G, -G R) of the rows of a pack relative to the keys' maximum; the gradient of the piece's own queries; and the smallest
 // den - limit, which is negative if an element is left to the exact path (models/mixers/exact_path.h).
 struct ConvQueries {
-    Halide::Var c{"c"}, p{"p"}, part{"part"}, t{"t"}, h{"h"}, piece{"piece"};
+    Halide::Var l{"l"}, part{"part"}, p{"p"}, panel{"panel"}, c{"c"}, t{"t"}, h{"h"}, piece{"piece"};
     Halide::RDom r;
     Halide::Func rescale{"rescale"}, scaled{"scaled"}, pack{"pack"}, query_gradient{"query_gradient"}, slack{"slack"};
 
     explicit ConvQueries(const ConvQueriesInputs &in) : r(0, in.rows, "r") {
         using namespace Halide;
-        const Expr row = p - in.missing, at = clamp(likely(row), 0, in.rows - 1), exists = row >= 0 && row < in.rows;
-        const Expr cc = inside(c, in.C), hh = inside(h, in.H);
+        const Expr row = p - in.missing, at = clamp(likely(row), 0, in.rows - 1), hh = inside(h, in.H);
+        const ConvChannel channel(l, panel, in.C);
+        const Expr cc = channel.c;
         const auto limit = [&](Expr dy) { return max(abs(dy) * in.gradient_factor, 5.42101086e-20f); };  // 2^-64
 
         rescale(h, piece) = exp_clamped(min(in.maximum(hh) - in.maxima(hh, min(piece, in.pieces - 1)), 0.0f));
         const Expr dy = in.output_gradient(cc, at), den = in.den(cc, at);
         const Gate gate(in.query(cc, at));
-        const Expr G = gate.times(gate.times(dy, gate.f), gate.f / (den * gate.one_plus)) * rescale(clamp(in.head(cc), 0, in.H - 1), max(row, 0) / in.chunk);
-        scaled(c, p) = select(exists && den >= limit(dy), G, 0.0f);
-        pack(c, p, part) = select(part == 0, scaled(c, p), -scaled(c, p) * in.ratio(cc, at));
+        const Expr head = select(in.single, cc, clamp(in.head(cc), 0, in.H - 1));
+        const Expr G = gate.times(gate.times(dy, gate.f), gate.f / (den * gate.one_plus)) * rescale(head, max(row, 0) / in.chunk);
+        scaled(l, p, panel) = select(likely(row >= 0 && row < in.rows) && channel.exists && den >= limit(dy), G, 0.0f);
+        pack(l, part, p, panel) = select(part == 0, scaled(l, p, panel), -scaled(l, p, panel) * in.ratio(cc, at));
 
         const Expr own = clamp(likely(t + in.before - in.missing), 0, in.rows - 1);
         const Gate own_gate(in.query(c, own));
@@ -81,42 +93,44 @@ struct ConvTile {
 };
 
 struct ConvMixInputs {
-    Halide::Func pack, taps, far;            // (c, p, part), (c, j), (c)
-    Halide::Func before_state, after_state;  // (c, part): sums of what lies before and behind the pack
+    Halide::Func pack, taps, far;            // (l, part, p, panel), (l, j, panel), (c)
+    Halide::Func before_state, after_state;  // (l, part, panel): sums of what lies before and behind the pack
     Halide::Func scale;                      // (c): of the carried state
     Halide::Expr rows, C, window, padded;    // taps, and taps with their padding
 };
 
-// sums(c, t, part) = far (sums beyond the taps) + sum_j taps(c, j) pack(c, t + j, part), and the carried state behind the piece.
+// sums(l, part, t, panel) = far (sums beyond the taps) + sum_j taps(l, j, panel) pack(l, part, t + j, panel), and the carried
+// state behind the piece.
 struct ConvMix {
-    Halide::Var c{"c"}, t{"t"}, part{"part"};
-    Halide::RDom scan, j;
-    Halide::Func prefix{"prefix"}, suffix{"suffix"}, sums{"sums"}, state{"state"};
+    Halide::Var l{"l"}, part{"part"}, t{"t"}, panel{"panel"};
+    Halide::RDom scan, all, j;
+    Halide::Func prefix{"prefix"}, suffix{"suffix"}, sums{"sums"}, whole{"whole"}, state{"state"};
     WindowForm form;
 
-    ConvMix(const ConvMixInputs &in, WindowForm form, ConvTile tile) : scan(1, in.rows, "scan"), form(form) {
+    ConvMix(const ConvMixInputs &in, WindowForm form, ConvTile tile) : scan(1, in.rows - 1, "scan"), all(0, in.rows, "all"), form(form) {
         using namespace Halide;
         const bool has_prefix = form != WindowForm::reversed, has_suffix = form != WindowForm::causal;
-        const Expr cc = inside(c, in.C), row = inside(t, in.rows);
+        const Expr c = inside(panel * window_panel + l, in.C), row = inside(t, in.rows);
+        const auto carried = [&](Func f) { return f(l, part, panel) * in.scale(c); };
         Expr far = 0.0f;
         if (has_prefix) {
-            prefix(c, t, part) = 0.0f;
-            prefix(c, scan, part) = prefix(c, scan - 1, part) + in.pack(cc, scan - 1, part);
-            const Expr carried = in.before_state(cc, part) * in.scale(cc);
-            far = carried + prefix(c, row, part);
-            state(c, part) = carried + prefix(c, in.rows, part);
+            prefix(l, part, t, panel) = 0.0f;
+            prefix(l, part, scan, panel) = prefix(l, part, scan - 1, panel) + in.pack(l, part, scan - 1, panel);
+            far = carried(in.before_state) + prefix(l, part, row, panel);
         }
-        if (has_suffix) {  // counts rows from the last one; entry `rows` is the row before the first
-            suffix(c, t, part) = 0.0f;
-            suffix(c, scan, part) = suffix(c, scan - 1, part) + in.pack(cc, in.rows - 1 - scan + in.window, part);
-            const Expr start = has_prefix ? in.after_state(cc, part) : in.after_state(cc, part) * in.scale(cc);
-            far = far + (start + suffix(c, in.rows - 1 - row, part));
-            if (!has_prefix) state(c, part) = start + suffix(c, in.rows, part);
+        if (has_suffix) {  // counts rows from the last one
+            suffix(l, part, t, panel) = 0.0f;
+            suffix(l, part, scan, panel) = suffix(l, part, scan - 1, panel) + in.pack(l, part, in.rows - 1 - scan + in.window, panel);
+            far = far + ((has_prefix ? Expr(in.after_state(l, part, panel)) : carried(in.after_state)) + suffix(l, part, in.rows - 1 - row, panel));
         }
+        // The rows that lie beyond the taps of the next piece's first row: all of this piece's, counted from its own far side.
+        whole(l, part, panel) += in.pack(l, part, has_prefix ? Expr(all) : Expr(all) + in.window - 1, panel);
+        state(l, part, panel) = carried(has_prefix ? in.before_state : in.after_state) + whole(l, part, panel);
+
         j = RDom(0, tile.unroll, 0, in.padded / tile.unroll, "j");
         const Expr tap = j.y * tile.unroll + j.x;
-        sums(c, t, part) = far * in.far(cc);
-        sums(c, t, part) += in.taps(cc, tap) * in.pack(cc, t + tap, part);
+        sums(l, part, t, panel) = far * in.far(c);
+        sums(l, part, t, panel) += in.taps(l, tap, panel) * in.pack(l, part, t + tap, panel);
     }
 };
 
@@ -128,7 +142,7 @@ struct ConvForward {
 
     ConvForward(Halide::Func query, const ConvMixInputs &in, WindowForm form, ConvTile tile) : mix(in, form, tile) {
         using namespace Halide;
-        const Expr num = mix.sums(c, t, 0), den = mix.sums(c, t, 1);
+        const Expr num = mix.sums(c % window_panel, 0, t, c / window_panel), den = mix.sums(c % window_panel, 1, t, c / window_panel);
         const Gate gate(query(inside(c, in.C), inside(t, in.rows)));
         const Expr scaled = num / (den * gate.one_plus);
         y(c, t) = Tuple(gate.times(gate.times(scaled, gate.f), gate.f), scaled * gate.one_plus, den);
@@ -143,34 +157,21 @@ struct ConvBackward {
 
     ConvBackward(Halide::Func keys, Halide::Func value, const ConvMixInputs &in, WindowForm form, ConvTile tile) : mix(in, form, tile) {
         using namespace Halide;
-        const Expr cc = inside(c, in.C), row = inside(t, in.rows);
-        const Expr e = keys(cc, row, 1), shares = e * mix.sums(c, t, 0);  // e S <= sum |dY|: formed before V joins
-        gradient(c, t) = Tuple(shares, shares * value(cc, row) + e * mix.sums(c, t, 1));
+        const Expr l = c % window_panel, panel = c / window_panel, row = inside(t, in.rows);
+        const Expr e = keys(l, 1, row, panel), shares = e * mix.sums(l, 0, t, panel);  // e S <= sum |dY|: formed before V joins
+        gradient(c, t) = Tuple(shares, shares * value(inside(c, in.C), row) + e * mix.sums(l, 1, t, panel));
     }
 };
 
-// sum over the rows of a pack: what a piece adds to a far state.
-struct ConvTotal {
-    Halide::Var c{"c"}, part{"part"};
-    Halide::RDom r;
-    Halide::Func total{"total"};
-
-    ConvTotal(Halide::Func pack, Halide::Expr rows, Halide::Expr C) : r(0, rows, "r") {
-        total(c, part) = 0.0f;
-        total(c, part) += pack(inside(c, C), r, part);
-    }
-};
-
-// products(c, j) = sum_t (e V)(c, t) G(c, t + j) + e(c, t) (-G R)(c, t + j): what a piece gives to dw, before the factor E.
+// products(l, j, panel) = sum_t (e V)(t) G(t + j) + e(t) (-G R)(t + j): what a piece gives to dw, before the factor E.
 struct ConvFilter {
-    Halide::Var c{"c"}, j{"j"};
+    Halide::Var l{"l"}, j{"j"}, panel{"panel"};
     Halide::RDom r;
     Halide::Func sum{"sum"}, products{"products"};
 
-    ConvFilter(Halide::Func keys, Halide::Func queries, Halide::Expr rows, Halide::Expr C, Halide::Expr padded) : r(0, rows, "r") {
-        const Halide::Expr cc = inside(c, C), at = r + inside(j, padded);
-        sum(c, j) += keys(cc, r, 0) * queries(cc, at, 0) + keys(cc, r, 1) * queries(cc, at, 1);
-        products(c, j) = sum(c, j);
+    ConvFilter(Halide::Func keys, Halide::Func queries, Halide::Expr rows) : r(0, rows, "r") {
+        sum(l, j, panel) += keys(l, 0, r, panel) * queries(l, 0, r + j, panel) + keys(l, 1, r, panel) * queries(l, 1, r + j, panel);
+        products(l, j, panel) = sum(l, j, panel);
     }
 };
 
@@ -225,11 +226,10 @@ struct ConvStep {
 
 struct ConvPlan {
     ConvTile tile;
-    std::function<void(ConvKeys &)> keys;
-    std::function<void(ConvQueries &)> queries;
+    std::function<void(ConvKeys &, Halide::Expr single)> keys;
+    std::function<void(ConvQueries &, Halide::Expr single)> queries;
     std::function<void(ConvForward &)> forward;
     std::function<void(ConvBackward &)> backward;
-    std::function<void(ConvTotal &)> total;
     std::function<void(ConvFilter &)> filter;
     std::function<void(ConvHeads &)> heads;
     std::function<void(ConvStep &)> step;

@@ -1,6 +1,7 @@
 #include "generators/aft_conv.h"
 
 #include "generators/kernel_generator.h"
+#include "generators/pack.h"
 
 namespace aft {
 namespace {
@@ -19,16 +20,16 @@ public:
     Input<Buffer<float, 1>> maximum{"maximum"};
     Input<Buffer<int32_t, 1>> head{"head"};
     Input<int32_t> missing{"missing"};
-    Output<Buffer<float, 3>> pack{"pack"};
+    Output<Buffer<float, 4>> pack{"pack"};
 
     void generate() {
         const Expr H = key.dim(0).extent(), rows = key.dim(1).extent(), C = value.dim(0).extent();
-        start_at_zero(key, value, pack);
+        start_at_zero(key, value);
         value.dim(1).set_extent(rows), shaped(maximum, {H}), shaped(head, {C});
-        pack.dim(0).set_extent(C), pack.dim(2).set_extent(2);
-        ConvKeys keys(key, value, maximum, head, missing, rows, C, H);
-        plan_aft_conv(request()).keys(keys);
+        ConvKeys keys(key, value, maximum, head, missing, H == C, rows, C, H);
+        plan_aft_conv(request()).keys(keys, H == C);
         pack = keys.pack;
+        pack_shaped(keys.pack.output_buffer());
     }
 };
 
@@ -40,114 +41,90 @@ public:
     Input<Buffer<int32_t, 1>> head{"head"};
     Input<int32_t> chunk{"chunk"}, missing{"missing"}, before{"before"};
     Input<float> gradient_factor{"gradient_factor"};
-    Output<Buffer<float, 3>> pack{"pack"};
+    Output<Buffer<float, 4>> pack{"pack"};
     Output<Buffer<float, 2>> query_gradient{"query_gradient"};
     Output<Buffer<float, 2>> slack{"slack"};
 
     void generate() {
         const Expr C = query.dim(0).extent(), rows = query.dim(1).extent(), H = maximum.dim(0).extent();
-        start_at_zero(query, query_gradient, maxima, pack, maximum);
+        start_at_zero(query, query_gradient, maxima, maximum);
         for (auto *x : {&output_gradient, &ratio, &den}) shaped(*x, {C, rows});
         shaped(head, {C}), shaped(slack, {C});  // slack has a second axis of one entry
-        maxima.dim(0).set_extent(H), query_gradient.dim(0).set_extent(C), pack.dim(0).set_extent(C), pack.dim(2).set_extent(2);
-        ConvQueries queries({output_gradient, query, ratio, den, maximum, maxima, head, chunk, missing, before, gradient_factor, rows,
-                             C, H, maxima.dim(1).extent()});
-        plan_aft_conv(request()).queries(queries);
+        maxima.dim(0).set_extent(H), query_gradient.dim(0).set_extent(C);
+        ConvQueries queries({output_gradient, query, ratio, den, maximum, maxima, head, chunk, missing, before, gradient_factor, H == C, rows, C, H, maxima.dim(1).extent()});
+        plan_aft_conv(request()).queries(queries, H == C);
         pack = queries.pack, query_gradient = queries.query_gradient, slack = queries.slack;
+        pack_shaped(queries.pack.output_buffer());
     }
 };
 
-// What the forward and the backward sums share.
-template <class Derived>
-class ConvMixGenerator : public KernelGenerator<Derived> {
+class ConvForwardGenerator : public KernelGenerator<ConvForwardGenerator> {
 public:
-    template <class T> using In = typename Halide::Generator<Derived>::template Input<T>;
-    template <class T> using Out = typename Halide::Generator<Derived>::template Output<T>;
-    Halide::GeneratorParam<WindowForm> form{"form", WindowForm::causal,
-                                            {{"causal", WindowForm::causal}, {"reversed", WindowForm::reversed}, {"both", WindowForm::both}}};
-};
-
-class ConvForwardGenerator : public ConvMixGenerator<ConvForwardGenerator> {
-public:
-    In<Halide::Buffer<float, 2>> query{"query"};
-    In<Halide::Buffer<float, 3>> pack{"pack"};
-    In<Halide::Buffer<float, 2>> taps{"taps"};
-    In<Halide::Buffer<float, 1>> far{"far"};
-    In<Halide::Buffer<float, 2>> before_state{"before_state"}, after_state{"after_state"};
-    In<Halide::Buffer<float, 1>> scale{"scale"};
-    In<int32_t> window{"window"};
-    Out<Func> y{"y", {Float(32), Float(32), Float(32)}, 2};
-    Out<Halide::Buffer<float, 2>> state{"state"};
+    Param<WindowForm> form{"form", WindowForm::causal, {{"causal", WindowForm::causal}, {"reversed", WindowForm::reversed}, {"both", WindowForm::both}}};
+    Input<Buffer<float, 2>> query{"query"};
+    Input<Buffer<float, 4>> pack{"pack"};
+    Input<Buffer<float, 3>> taps{"taps"};
+    Input<Buffer<float, 1>> far{"far"};
+    Input<Buffer<float, 3>> before_state{"before_state"}, after_state{"after_state"};
+    Input<Buffer<float, 1>> scale{"scale"};
+    Input<int32_t> window{"window"};
+    Output<Func> y{"y", {Float(32), Float(32), Float(32)}, 2};
+    Output<Buffer<float, 3>> state{"state"};
 
     void generate() {
         const Expr C = query.dim(0).extent(), rows = query.dim(1).extent();
-        start_at_zero(query, pack, taps);
-        pack.dim(0).set_extent(C), taps.dim(0).set_extent(C);
-        for (auto *x : {&before_state, &after_state}) shaped(*x, {C, 2});
+        start_at_zero(query);
+        pack_shaped(pack), taps_shaped(taps), state_shaped(before_state), state_shaped(after_state);
         shaped(far, {C}), shaped(scale, {C});
-        const ConvPlan plan = plan_aft_conv(request());
+        const ConvPlan plan = plan_aft_conv(request("mix"));
         ConvForward conv(query, {pack, taps, far, before_state, after_state, scale, rows, C, window, taps.dim(1).extent()}, form, plan.tile);
         plan.forward(conv);
         y = conv.y, state = conv.mix.state;
-        shaped(state, {C, 2}), shaped(conv.y.output_buffers()[0], {C, rows});
+        state_shaped(conv.mix.state.output_buffer());
+        shaped(conv.y.output_buffers()[0], {C, rows});
     }
 };
 
-class ConvBackwardGenerator : public ConvMixGenerator<ConvBackwardGenerator> {
+class ConvBackwardGenerator : public KernelGenerator<ConvBackwardGenerator> {
 public:
-    In<Halide::Buffer<float, 3>> keys{"keys"};
-    In<Halide::Buffer<float, 2>> value{"value"};
-    In<Halide::Buffer<float, 3>> pack{"pack"};
-    In<Halide::Buffer<float, 2>> taps{"taps"};
-    In<Halide::Buffer<float, 1>> far{"far"};
-    In<Halide::Buffer<float, 2>> before_state{"before_state"}, after_state{"after_state"};
-    In<Halide::Buffer<float, 1>> scale{"scale"};
-    In<int32_t> window{"window"};
-    Out<Func> gradient{"gradient", {Float(32), Float(32)}, 2};
-    Out<Halide::Buffer<float, 2>> state{"state"};
+    Param<WindowForm> form{"form", WindowForm::reversed, {{"causal", WindowForm::causal}, {"reversed", WindowForm::reversed}, {"both", WindowForm::both}}};
+    Input<Buffer<float, 4>> keys{"keys"};
+    Input<Buffer<float, 2>> value{"value"};
+    Input<Buffer<float, 4>> pack{"pack"};
+    Input<Buffer<float, 3>> taps{"taps"};
+    Input<Buffer<float, 1>> far{"far"};
+    Input<Buffer<float, 3>> before_state{"before_state"}, after_state{"after_state"};
+    Input<Buffer<float, 1>> scale{"scale"};
+    Input<int32_t> window{"window"};
+    Output<Func> gradient{"gradient", {Float(32), Float(32)}, 2};
+    Output<Buffer<float, 3>> state{"state"};
 
     void generate() {
         const Expr C = value.dim(0).extent(), rows = value.dim(1).extent();
-        start_at_zero(value, pack, taps, keys);
-        pack.dim(0).set_extent(C), taps.dim(0).set_extent(C), keys.dim(0).set_extent(C);
-        for (auto *x : {&before_state, &after_state}) shaped(*x, {C, 2});
+        start_at_zero(value);
+        pack_shaped(keys), pack_shaped(pack), taps_shaped(taps), state_shaped(before_state), state_shaped(after_state);
         shaped(far, {C}), shaped(scale, {C});
-        const ConvPlan plan = plan_aft_conv(request());
+        const ConvPlan plan = plan_aft_conv(request("mix"));
         ConvBackward conv(keys, value, {pack, taps, far, before_state, after_state, scale, rows, C, window, taps.dim(1).extent()}, form, plan.tile);
         plan.backward(conv);
         gradient = conv.gradient, state = conv.mix.state;
-        shaped(state, {C, 2}), shaped(conv.gradient.output_buffers()[0], {C, rows});
-    }
-};
-
-class ConvTotalGenerator : public KernelGenerator<ConvTotalGenerator> {
-public:
-    Input<Buffer<float, 3>> pack{"pack"};
-    Output<Buffer<float, 2>> total{"total"};
-
-    void generate() {
-        const Expr C = pack.dim(0).extent();
-        start_at_zero(pack);
-        ConvTotal conv(pack, pack.dim(1).extent(), C);
-        plan_aft_conv(request()).total(conv);
-        total = conv.total;
-        shaped(total, {C, 2});
+        state_shaped(conv.mix.state.output_buffer());
+        shaped(conv.gradient.output_buffers()[0], {C, rows});
     }
 };
 
 class ConvFilterGenerator : public KernelGenerator<ConvFilterGenerator> {
 public:
-    Input<Buffer<float, 3>> keys{"keys"}, queries{"queries"};
-    Input<int32_t> rows{"rows"}, padded{"padded"};
-    Output<Buffer<float, 2>> products{"products"};
+    Input<Buffer<float, 4>> keys{"keys"}, queries{"queries"};
+    Input<int32_t> rows{"rows"};
+    Output<Buffer<float, 3>> products{"products"};
 
     void generate() {
-        const Expr C = keys.dim(0).extent();
-        start_at_zero(keys, queries);
-        queries.dim(0).set_extent(C), shaped(products, {C, padded});
-        ConvFilter conv(keys, queries, rows, C, padded);
-        plan_aft_conv(request()).filter(conv);
+        pack_shaped(keys), pack_shaped(queries);
+        ConvFilter conv(keys, queries, rows);
+        plan_aft_conv(request("filter")).filter(conv);
         products = conv.products;
+        taps_shaped(conv.products.output_buffer());
     }
 };
 
@@ -181,7 +158,7 @@ public:
         value.dim(1).set_extent(keys), value.dim(2).set_extent(B);
         shaped(query, {C, B}), shaped(w, {H, keys}), shaped(far_num, {C, B}), shaped(far_den, {H, B}), shaped(far_max, {H, B}), shaped(head, {C});
         ConvStep step({query, key, value, w, far_num, far_den, far_max, head, C, H, keys});
-        plan_aft_conv(request()).step(step);
+        plan_aft_conv(request("step")).step(step);
         output = step.result;
         shaped(output, {C, B});
     }
@@ -193,7 +170,6 @@ HALIDE_REGISTER_GENERATOR(aft::ConvKeysGenerator, keys)
 HALIDE_REGISTER_GENERATOR(aft::ConvQueriesGenerator, queries)
 HALIDE_REGISTER_GENERATOR(aft::ConvForwardGenerator, forward)
 HALIDE_REGISTER_GENERATOR(aft::ConvBackwardGenerator, backward)
-HALIDE_REGISTER_GENERATOR(aft::ConvTotalGenerator, total)
 HALIDE_REGISTER_GENERATOR(aft::ConvFilterGenerator, filter)
 HALIDE_REGISTER_GENERATOR(aft::ConvHeadsGenerator, heads)
 HALIDE_REGISTER_GENERATOR(aft::ConvStepGenerator, step)

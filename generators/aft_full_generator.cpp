@@ -22,7 +22,7 @@ public:
         const Expr K = key(c, r.key_time, r.b), V = value(c, r.key_time, r.b);
         const Tuple before = r.result(r.c, r.b);
         r.result(r.c, r.b) = Tuple(max(before[0], K), min(before[1], K), max(before[2], abs(V)));
-        plan_aft_full(request()).range(r);
+        plan_aft_full(request("range")).range(r);
         range = r.result;
         shaped(r.result.output_buffers()[0], {C, B});
     }
@@ -42,7 +42,7 @@ public:
     }
 
     void generate() {
-        const AftFullPlan plan = plan_aft_full(request());
+        const AftFullPlan plan = plan_aft_full(request("rows"));
         const auto L = w_->dim(0).extent(), R = w_->dim(1).extent();
         start_at_zero(*w_), shaped(*high_, {R}), shaped(*low_, {R});
         AftReference r;
@@ -86,7 +86,7 @@ public:
         const Expr w = (*w_)(inside(e.x, L), e.t), r = (*reference_)(e.t);
         const Expr rise = wide ? cast<float>(w - r) : w - cast<float>(r);
         e.result(e.x, e.t) = select(e.x <= e.t + *offset_, exp_to_zero(min(rise, 0.0f)), 0.0f);
-        plan_aft_full(request()).tile(e);
+        plan_aft_full(request("rows")).tile(e);
         *weights_ = e.result;
         shaped(*weights_, {L, R});
     }
@@ -112,7 +112,7 @@ public:
         p.v_wide(p.x, p.d) = cast<double>(v(p.d, inside(p.x, L)));
         p.u_wide(p.d, p.t) = cast<double>(u(p.d, p.t));
         p.result(p.x, p.t) += p.u_wide(p.inner, p.t) * p.v_wide(p.x, p.inner);
-        plan_aft_full(request()).products(p);
+        plan_aft_full(request("rows")).products(p);
         w = p.result;
         shaped(w, {L, R});
     }
@@ -132,7 +132,7 @@ public:
         AftRows r;
         const Expr c = inside(r.c, C), e = exp_to_zero(min(key(c, r.t, r.b) - high(c, r.b), 0.0f));
         r.result(r.c, r.t, r.b) = Tuple(e * value(c, r.t, r.b), e * sign);
-        plan_aft_full(request()).rows(r);
+        plan_aft_full(request("rows")).rows(r);
         packed = r.result;
         shaped(r.result.output_buffers()[0], {C, L, B});
     }
@@ -150,7 +150,7 @@ public:
         AftRows r;
         const Expr c = inside(r.c, C), d = den(c, r.t, r.b), ratio = num(c, r.t, r.b) / d;
         r.result(r.c, r.t, r.b) = Tuple(Gate(query(c, r.t, r.b)).times(ratio), ratio, d);
-        plan_aft_full(request()).rows(r);
+        plan_aft_full(request("rows")).rows(r);
         output = r.result;
         shaped(r.result.output_buffers()[0], {C, L, B});
     }
@@ -173,7 +173,7 @@ public:
         const Expr is_exact = d < max(smallest, abs(dy) * gradient_factor);
         const Expr G = select(is_exact, 0.0f, gate.times(dy) / select(is_exact, 1.0f, d));
         r.result(r.c, r.t, r.b) = Tuple((dy * gate.h * gate.s) * (R * gate.h * gate.s), G, G * R);
-        plan_aft_full(request()).rows(r);
+        plan_aft_full(request("rows")).rows(r);
         gradients = r.result;
         shaped(r.result.output_buffers()[0], {C, L, B});
     }
@@ -194,7 +194,7 @@ public:
         Func factor("factor");
         factor(r.c, r.b) = exp_to_zero(min(from(inside(r.c, C), r.b) - to(inside(r.c, C), r.b), 0.0f));
         r.result(r.c, r.t, r.b) = Tuple(g(c, r.t, r.b) * factor(r.c, r.b), g_ratio(c, r.t, r.b) * factor(r.c, r.b));
-        plan_aft_full(request()).rows(r);
+        plan_aft_full(request("rows")).rows(r);
         scaled = r.result;
         shaped(r.result.output_buffers()[0], {C, L, B});
     }
@@ -216,7 +216,7 @@ public:
         const Expr c = inside(r.c, C), e = exp_to_zero(min(key(c, r.t, r.b) - high(c, r.b), 0.0f));
         const Expr dV = e * s(c, r.t, r.b);
         r.result(r.c, r.t, r.b) = Tuple(dV * value(c, r.t, r.b) - e * p(c, r.t, r.b), dV);
-        plan_aft_full(request()).rows(r);
+        plan_aft_full(request("rows")).rows(r);
         gradients = r.result;
         shaped(r.result.output_buffers()[0], {C, L, B});
     }
@@ -236,7 +236,7 @@ public:
         const Expr x = inside(g.x, L);
         g.result(g.x, g.t) = Halide::undef<float>();
         g.result(g.x, g.t) = select(accumulate != 0, g.result(g.x, g.t), 0.0f) + weights(x, g.t) * products(x, g.t);
-        plan_aft_full(request()).tile(g);
+        plan_aft_full(request("rows")).tile(g);
         gradient = g.result;
         shaped(gradient, {L, R});
     }
@@ -260,7 +260,7 @@ public:
         start_at_zero(key), shaped(value, {C, T, B}), shaped(query, {C, B}), shaped(w, {T});
         if (far_) shaped(*far_, {C, B, 3});
         AftStep step(query, key, value, w, far_ ? Func(*far_) : Func(), C, T);
-        plan_aft_full(request()).step(step);
+        plan_aft_full(request("step")).step(step);
         *output_ = step.result;
         shaped(*output_, {C, B});
     }

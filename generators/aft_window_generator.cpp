@@ -1,23 +1,9 @@
 #include "generators/aft_window.h"
 
 #include "generators/kernel_generator.h"
+#include "generators/pack.h"
 
 namespace aft {
-
-namespace {
-
-// A pack or a far state: (l, part, [p,] panel) with dense panels.
-template <class Tensor>
-void packed(Tensor &&x, int dimensions) {
-    for (int d = 0; d < dimensions; d++) x.dim(d).set_min(0);
-    x.dim(0).set_extent(window_panel), x.dim(1).set_extent(2).set_stride(window_panel), x.dim(2).set_stride(2 * window_panel);
-}
-template <class Tensor>
-void pack_shaped(Tensor &&x) { packed(x, 4); }
-template <class Tensor>
-void state_shaped(Tensor &&x) { packed(x, 3); }
-
-}  // namespace
 
 class WindowRangeGenerator : public KernelGenerator<WindowRangeGenerator> {
 public:
@@ -106,7 +92,7 @@ public:
         shaped(far, {rows}), shaped(scale_low, {C}), shaped(scale_high, {C});
         table.dim(1).set_extent(rows);
         WindowMixInputs in{pack, table, far, {}, before_state, after_state, scale_low, scale_high, rows, C, before, after};
-        const WindowPlan plan = plan_aft_window(request());
+        const WindowPlan plan = plan_aft_window(request("mix"));
         WindowForward window(query, in, form, plan.tile);
         plan.forward(window);
         y = window.y, state = window.mix.state;
@@ -138,7 +124,7 @@ public:
         Func source{"source"};
         source(p) = far(clamp(p - missing, 0, far.dim(0).extent() - 1));
         WindowMixInputs in{pack, table, {}, source, before_state, after_state, scale_low, scale_high, rows, C, before, after};
-        const WindowPlan plan = plan_aft_window(request());
+        const WindowPlan plan = plan_aft_window(request("mix"));
         WindowBackward window(keys, value, in, form, plan.tile);
         plan.backward(window);
         gradient = window.gradient, state = window.mix.state;
@@ -177,7 +163,7 @@ public:
         start_at_zero(a, b, dots);
         b.dim(0).set_extent(X), b.dim(2).set_extent(panels);
         dots.dim(1).set_extent(rows);
-        const WindowPlan plan = plan_aft_window(request());
+        const WindowPlan plan = plan_aft_window(request("dots"));
         WindowDots window({a, b, accumulate, missing, X, panels, rows, b.dim(1).extent()}, plan.lanes, type);
         plan.dots(window);
         dots = window.dots;
@@ -199,7 +185,7 @@ public:
         start_at_zero(scores);
         shaped(table, {width, T});
         WindowTable made(scores, window, before, causal, width, T);
-        plan_aft_window(request()).table(made);
+        plan_aft_window(request("rows")).table(made);
         table = made.table, rows = made.rows;
         shaped(made.rows.output_buffers()[0], {T});
     }
@@ -217,7 +203,7 @@ public:
         start_at_zero(table, transposed);
         shaped(far, {T}), transposed.dim(1).set_extent(T);
         WindowTranspose made(table, far, window, before, table_before, direction, table.dim(0).extent(), T);
-        plan_aft_window(request()).transpose(made);
+        plan_aft_window(request("rows")).transpose(made);
         transposed = made.out;
     }
 };
@@ -235,7 +221,7 @@ public:
         partial.dim(0).set_extent(width), partial.dim(1).set_extent(T);
         shaped(gradient, {width, T});
         WindowBiasGradient made(table, partial, window, before, direction, partial.dim(2).extent(), T);
-        plan_aft_window(request()).bias_gradient(made);
+        plan_aft_window(request("rows")).bias_gradient(made);
         gradient = made.out;
     }
 };
@@ -251,7 +237,7 @@ public:
         start_at_zero(band, a);
         band.dim(1).set_extent(T);
         shaped(out, {X, T});
-        const WindowPlan plan = plan_aft_window(request());
+        const WindowPlan plan = plan_aft_window(request("apply"));
         WindowApply window(band, a, before, after, X, T, plan.tile);
         plan.apply(window);
         out = window.out;

@@ -13,7 +13,7 @@ public:
     Param<std::string> variant{"variant", ""}, records{"records", ""}, knobs{"knobs", ""}, report{"report", ""}, check{"check", ""};
 
 protected:
-    Request request() { return {this->target, variant.value(), knobs.value(), records.value(), report.value(), check.value()}; }
+    Request request(const std::string &part = "") { return {this->target, part, variant.value(), knobs.value(), records.value(), report.value(), check.value()}; }
 
     // Every buffer starts at 0 in every dimension; an inner stride other than 1 stays refused (Halide's default).
     template <class... Buffers>

@@ -154,8 +154,7 @@ foreach (form reversed both)
     aft_kernel(aft_conv_${form}_backward_f32 GENERATOR aft_conv:backward PARAMS form=${form}
                ARGUMENTS "const Tensor &keys, const Tensor &value, const Tensor &pack, const Tensor &taps, const Tensor &far, const Tensor &before_state, const Tensor &after_state, const Tensor &scale, int32_t window, Tensor &value_gradient, Tensor &key_gradient, Tensor &state")
 endforeach ()
-aft_kernel(aft_conv_total_f32 GENERATOR aft_conv:total ARGUMENTS "const Tensor &pack, Tensor &total")
-aft_kernel(aft_conv_filter_f32 GENERATOR aft_conv:filter ARGUMENTS "const Tensor &keys, const Tensor &queries, int32_t rows, int32_t padded, Tensor &products")
+aft_kernel(aft_conv_filter_f32 GENERATOR aft_conv:filter ARGUMENTS "const Tensor &keys, const Tensor &queries, int32_t rows, Tensor &products")
 aft_kernel(aft_conv_heads_f32 GENERATOR aft_conv:heads ARGUMENTS "const Tensor &x, int32_t group, Tensor &sums")
 aft_kernel(aft_conv_step_f32 GENERATOR aft_conv:step
            ARGUMENTS "const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &w, const Tensor &far_num, const Tensor &far_den, const Tensor &far_max, const Tensor &head, Tensor &output")

@@ -13,6 +13,7 @@ namespace aft {
 
 struct Request {
     Halide::Target target;
+    std::string part;     // of a family whose kernels share a plan: which of them asks, for example "forward"
     std::string variant;  // "" or the variant's name in generators/kernels.cmake
     std::string given;    // the tuner's knob values, "name:value,name:value"; they win over records
     std::string records;  // candidate record files, best first, separated by ','

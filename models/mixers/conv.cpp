@@ -40,14 +40,18 @@ struct Seen {
 
 // The taps of each channel, padded with zeros, in the order in which a piece meets them; the weight beyond them; heads.
 struct Channels {
-    Tensor taps, far, head;  // [padded, C], [C], [C] i32: head of a channel, counted from the first of its unit
+    Tensor taps, far, head;  // [panels, padded, 16], [C], [C] i32: head of a channel, counted from the first of its unit
     Channels(const ConvFilterTaps &filter, const Cut &cut, bool of_queries, Arena &arena) {
         const int64_t group = cut.C / filter.heads, padded = round_up(filter.taps, pad);
-        taps = arena.allocate({padded, cut.C}), far = arena.allocate({cut.C}), head = arena.allocate({cut.C}, DType::i32);
+        taps = arena.allocate({ceil_div(cut.C, panel), padded, panel}), far = arena.allocate({cut.C}), head = arena.allocate({cut.C}, DType::i32);
         taps.fill(0);
+        std::vector<float> weights(size_t(filter.taps));
         for (int64_t h = 0; h < filter.heads; h++) {
-            for (int64_t j = 0; j < filter.taps; j++)
-                std::fill_n(taps.data() + (of_queries ? j : filter.taps - 1 - j) * cut.C + h * group, group, filter.weight(h, j));
+            for (int64_t j = 0; j < filter.taps; j++) weights[size_t(of_queries ? j : filter.taps - 1 - j)] = filter.weight(h, j);
+            for (int64_t c = h * group; c < (h + 1) * group; c++) {
+                float *to = taps.data() + c / panel * padded * panel + c % panel;
+                for (int64_t j = 0; j < filter.taps; j++) to[j * panel] = weights[size_t(j)];
+            }
             std::fill_n(far.data() + h * group, group, filter.far(h));
         }
         for (int64_t c = 0; c < cut.C; c++) head.data<int32_t>()[c] = int32_t(c / group - c / cut.channels * cut.channels / group);
@@ -63,7 +67,8 @@ struct Part {
     Tensor of(const Tensor &x) const { return unit.of(x); }                                     // [B, T, C] -> [T, c]
     Tensor keys(const Tensor &x) const { return x.select(0, unit.b).slice(1, h0, h1); }         // [B, T, H] -> [T, h]
     Tensor maxima(const Tensor &x) const { return x.select(1, unit.b).slice(1, h0, h1); }       // [pieces, B, H] -> [pieces, h]
-    Tensor channels(const Tensor &x) const { return x.slice(x.rank() - 1, unit.c0, unit.c1); }  // [.., C] -> [.., c]
+    Tensor channels(const Tensor &x) const { return x.slice(0, unit.c0, unit.c1); }             // [C] -> [c]
+    Tensor panels(const Tensor &x) const { return x.slice(0, unit.c0 / panel, unit.c0 / panel + unit.panels()); }
 };
 
 // Memory of a group: dense tensors of the unit at hand.
@@ -148,19 +153,20 @@ void ConvMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &save
 
     const Reach reach(filter, true);
     const Channels channels(filter, cut, true, arena);
-    const int64_t width = std::min(C, cut.channels), carried = options_.causal ? 2 : cut.pieces + 3;  // two carried states, the sums behind each piece, a total
+    const int64_t width = cut.panels() * panel, carried = options_.causal ? 2 : cut.pieces + 3;  // two carried states, the sums behind each piece, a total
     const Tensor packs = arena.allocate({cut.groups, 2 * width * std::max(reach.rows(cut.piece), cut.piece)});
-    const Tensor states = arena.allocate({cut.groups, carried, 2 * width}), scales = arena.allocate({cut.groups, width});
+    const Tensor states = arena.allocate({cut.groups, carried, 2 * width}), scales = arena.allocate({cut.groups, width}), ones = arena.allocate({cut.piece});
+    Tensor(ones).fill(1);
 
     cut.each([&](int64_t g, const Cut::Unit &unit) {
         const Part part(unit, group);
-        const int64_t W = part.width();
+        const int64_t W = part.width(), P = unit.panels();
         const Tensor query = part.of(in.query), key = part.keys(in.key), value = part.of(in.value), m = part.maxima(saved.tensors[maxima]);
         const Tensor y = part.of(output), R = part.of(saved.tensors[ratio]), d = part.of(saved.tensors[den]);
-        const Tensor taps = part.channels(channels.taps), far = part.channels(channels.far), head = part.channels(channels.head);
-        const auto state = [&](int64_t n) { return dense(states.select(0, g).select(0, n), {2, W}); };
+        const Tensor taps = part.panels(channels.taps), far = part.channels(channels.far), head = part.channels(channels.head);
+        const auto state = [&](int64_t n) { return dense(states.select(0, g).select(0, n), {P, 2, panel}); };
         const auto pack_keys = [&](int64_t first, int64_t last, int64_t I, int32_t missing, int64_t rows) {
-            Tensor pack = dense(packs.select(0, g), {2, rows, W});
+            Tensor pack = dense(packs.select(0, g), {P, rows, 2, panel});
             kernels().aft_conv_keys_f32(key.slice(0, first, last), value.slice(0, first, last), m.select(0, I), head, missing, pack);
             return pack;
         };
@@ -173,7 +179,7 @@ void ConvMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &save
                 Tensor sum = state(2 + I), total = state(2 + cut.pieces);
                 sum.copy_from(state(3 + I));
                 if (first == last) continue;
-                kernels().aft_conv_total_f32(pack_keys(first, last, I, 0, last - first), total);
+                kernels().aft_window_total_f32(pack_keys(first, last, I, 0, last - first), ones.slice(0, 0, last - first), total);
                 for (int64_t n = 0; n < sum.elements(); n++) sum.data()[n] += total.data()[n];
             }
         }
@@ -203,9 +209,10 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
     ArenaScope scope(arena);
     const Reach reach(filter, false);
     const Channels channels(filter, cut, false, arena);
-    const int64_t width = std::min(C, cut.channels), carried = options_.causal ? 2 : cut.pieces + 3;
+    const int64_t width = cut.panels() * panel, carried = options_.causal ? 2 : cut.pieces + 3;
     const Tensor query_packs = arena.allocate({cut.groups, 2 * width * std::max(reach.rows(cut.piece), cut.piece)}), key_packs = arena.allocate({cut.groups, 2 * width * cut.piece});
-    const Tensor states = arena.allocate({cut.groups, carried, 2 * width}), scales = arena.allocate({cut.groups, width});
+    const Tensor states = arena.allocate({cut.groups, carried, 2 * width}), scales = arena.allocate({cut.groups, width}), ones = arena.allocate({cut.piece});
+    Tensor(ones).fill(1);
     const Tensor unused = options_.causal ? Tensor() : arena.allocate({cut.groups, cut.piece * width});
     const Tensor slacks = arena.allocate({B, C}), products = arena.allocate({cut.groups, reach.padded * width});
     const Tensor sums = wants_filter ? arena.allocate({B, reach.taps, C}, DType::f64) : Tensor();  // of dw / E, by channel
@@ -214,15 +221,15 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
 
     cut.each([&](int64_t g, const Cut::Unit &unit) {
         const Part part(unit, group);
-        const int64_t W = part.width();
+        const int64_t W = part.width(), P = unit.panels();
         const Tensor query = part.of(in.query), key = part.keys(in.key), value = part.of(in.value), m = part.maxima(saved.tensors[maxima]);
         const Tensor dy = part.of(output_gradient), R = part.of(saved.tensors[ratio]), d = part.of(saved.tensors[den]);
         const Tensor dQ = part.of(gradient.query), dK = part.of(shares), dV = part.of(gradient.value);
-        const Tensor taps = part.channels(channels.taps), far = part.channels(channels.far), head = part.channels(channels.head);
-        const auto state = [&](int64_t n) { return dense(states.select(0, g).select(0, n), {2, W}); };
+        const Tensor taps = part.panels(channels.taps), far = part.channels(channels.far), head = part.channels(channels.head);
+        const auto state = [&](int64_t n) { return dense(states.select(0, g).select(0, n), {P, 2, panel}); };
         Tensor slack = part.channels(slacks.select(0, unit.b)), scale = dense(scales.select(0, g), {W});
         const auto pack_queries = [&](int64_t first, int64_t last, int64_t J, int32_t missing, int64_t before, int64_t rows, Tensor dq) {
-            Tensor pack = dense(query_packs.select(0, g), {2, rows, W});
+            Tensor pack = dense(query_packs.select(0, g), {P, rows, 2, panel});
             kernels().aft_conv_queries_f32(dy.slice(0, first, last), query.slice(0, first, last), R.slice(0, first, last), d.slice(0, first, last), m.select(0, J),
                                            m.slice(0, J, cut.pieces), head, int32_t(cut.piece), missing, int32_t(before), exact.gradient_factor, pack, dq, slack);
             for (int64_t c = 0; c < W; c++) leaves_elements[size_t(g)] |= !(slack.data()[c] >= 0);
@@ -236,7 +243,7 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
                 Tensor sum = state(2 + J), total = state(2 + cut.pieces);
                 sum.copy_from(state(3 + J));
                 if (first == last) continue;
-                kernels().aft_conv_total_f32(pack_queries(first, last, J, 0, 0, last - first, dense(unused.select(0, g), {last - first, W})), total);
+                kernels().aft_window_total_f32(pack_queries(first, last, J, 0, 0, last - first, dense(unused.select(0, g), {last - first, W})), ones.slice(0, 0, last - first), total);
                 for (int64_t n = 0; n < sum.elements(); n++) sum.data()[n] += total.data()[n];
             }
         }
@@ -244,7 +251,7 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
             const int64_t J = options_.causal ? cut.pieces - 1 - n : n, t0 = cut.begin(J), t1 = cut.end(J);
             const Seen seen(cut, J, reach);
             const Tensor queries = pack_queries(seen.first, seen.last, J, seen.missing, reach.before, seen.rows, dQ.slice(0, t0, t1));
-            Tensor keys = dense(key_packs.select(0, g), {2, t1 - t0, W});
+            Tensor keys = dense(key_packs.select(0, g), {P, t1 - t0, 2, panel});
             kernels().aft_conv_keys_f32(key.slice(0, t0, t1), value.slice(0, t0, t1), m.select(0, J), head, 0, keys);
             if (options_.causal)
                 fill_scale(scale, m.select(0, J), m.select(0, std::min(J + 1, cut.pieces - 1)), head);
@@ -254,11 +261,11 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
             (options_.causal ? kernels().aft_conv_reversed_backward_f32 : kernels().aft_conv_both_backward_f32)(
                 keys, value.slice(0, t0, t1), queries, taps, far, state(n % 2), options_.causal ? state(n % 2) : state(2 + J), scale, int32_t(reach.taps), dv, dk, next);
             if (!wants_filter) continue;
-            Tensor product = dense(products.select(0, g), {reach.padded, W});
-            kernels().aft_conv_filter_f32(keys, queries, int32_t(t1 - t0), int32_t(reach.padded), product);
+            Tensor product = dense(products.select(0, g), {P, reach.padded, panel});
+            kernels().aft_conv_filter_f32(keys, queries, int32_t(t1 - t0), product);
             for (int64_t j = 0; j < reach.taps; j++) {
                 double *to = sums.data<double>() + (unit.b * reach.taps + j) * C + unit.c0;
-                for (int64_t c = 0; c < W; c++) to[c] = (n ? to[c] : 0) + product.data()[j * W + c];
+                for (int64_t c = 0; c < W; c++) to[c] = (n ? to[c] : 0) + product.data()[(c / panel * reach.padded + j) * panel + c % panel];
             }
         }
     });

@@ -1,6 +1,6 @@
 // AFT-conv on a CPU core. A piece (models/mixers/conv.cpp) lives in L2; these kernels run on one core each.
 //
-// The sums: a tile of rows x one vector of channels x (num, den), taps inside. A tap costs a load of the taps and two loads and
+// The sums: a tile of rows x a panel of channels x (num, den), taps inside. A tap costs a load of the taps and two loads and
 // two FMA a row; unrolled over `unroll` taps, rows t + j meet again, so a turn needs rows + unroll - 1 loads per part for
 // rows x unroll FMA: bound by the FMA ports.
 #include "generators/aft_conv.h"
@@ -12,60 +12,95 @@ namespace {
 using namespace Halide;
 constexpr auto guard = TailStrategy::GuardWithIf;
 
-void schedule_mix(ConvMix &m, Func out, Var c, Var t, ConvTile tile, int lanes) {
-    Var block{"block"}, ci{"ci"}, to{"to"}, ti{"ti"};
-    out.split(c, block, ci, lanes, guard).split(t, to, ti, tile.rows, guard).reorder(ci, ti, to, block).vectorize(ci).unroll(ti);
-    m.sums.compute_at(out, to).store_in(MemoryType::Register).bound_extent(m.c, lanes).bound_extent(m.t, tile.rows).bound_extent(m.part, 2);
-    m.sums.vectorize(m.c, lanes).unroll(m.t).unroll(m.part);
-    m.sums.update().reorder(m.c, m.part, m.t, m.j.x, m.j.y).vectorize(m.c, lanes).unroll(m.part).unroll(m.t).unroll(m.j.x);
-    const auto scanned = [&](Func f) {  // a block of channels at a time would be read again for the state
-        f.compute_root().vectorize(m.c, lanes, guard).unroll(m.part);
-        f.update().reorder(m.c, m.part, m.scan.x).vectorize(m.c, lanes, guard).unroll(m.part);
-        f.bound_extent(m.part, 2);
+// Splits a panel's 16 channels into vectors.
+struct Lanes {
+    int lanes;
+    Var lo{"lo"}, li{"li"};
+
+    template <class Stage>
+    void vectorize(Stage s, Var l) const { s.split(l, lo, li, lanes).vectorize(li).unroll(lo); }
+};
+
+// inside: the loop over panels runs inside the one over tiles of rows.
+void schedule_mix(ConvMix &m, Func out, Var c, Var t, ConvTile tile, int lanes, bool inside) {
+    Var panel{"out_panel"}, l{"out_l"}, lo{"out_lo"}, li{"out_li"}, to{"out_tile"}, ti{"out_ti"};
+    out.split(c, panel, l, window_panel, guard).split(l, lo, li, lanes).split(t, to, ti, tile.rows, guard);
+    out.reorder(li, lo, ti, to, panel).vectorize(li).unroll(lo).unroll(ti);
+    if (inside) out.reorder(panel, to);
+    const Lanes in{lanes};
+    m.sums.compute_at(out, inside ? panel : to).store_in(MemoryType::Register).bound_extent(m.l, window_panel).bound_extent(m.part, 2).bound_extent(m.t, tile.rows);
+    in.vectorize(m.sums, m.l);
+    m.sums.unroll(m.part).unroll(m.t);
+    in.vectorize(m.sums.update().reorder(m.l, m.part, m.t, m.j.x, m.j.y), m.l);
+    m.sums.update().unroll(m.part).unroll(m.t).unroll(m.j.x);
+    const auto scanned = [&](Func f) {  // of one panel: stays in L1 until its tiles have used it
+        (inside ? f.compute_root() : f.compute_at(out, panel)).bound_extent(m.l, window_panel).bound_extent(m.part, 2);
+        in.vectorize(f, m.l);
+        f.unroll(m.part);
+        in.vectorize(f.update().reorder(m.l, m.part, m.scan.x, m.panel), m.l);
+        f.update().unroll(m.part);
     };
     if (m.form != WindowForm::reversed) scanned(m.prefix);
     if (m.form != WindowForm::causal) scanned(m.suffix);
-    m.state.vectorize(m.c, lanes, guard);
+    in.vectorize(m.state, m.l);
+    m.state.unroll(m.part);
+    m.whole.compute_at(m.state, m.panel).store_in(MemoryType::Register).bound_extent(m.l, window_panel).bound_extent(m.part, 2);
+    in.vectorize(m.whole, m.l);
+    m.whole.unroll(m.part);
+    in.vectorize(m.whole.update().reorder(m.l, m.part, m.all.x, m.panel), m.l);
+    m.whole.update().unroll(m.part);
 }
 
 }  // namespace
 
 ConvPlan plan_aft_conv(const Request &request) {
     return planned(request, [&](const Machine &machine, Knobs &knobs) -> ConvPlan {
-        const int lanes = machine.lanes, registers = machine.vector_registers;
-        const int rows = knobs("tile_rows", registers == 32 ? 6 : 4, {2, 3, 4, 6, 12}, "two accumulators a row; a load of the taps feeds them all");
-        const int unroll = knobs("unroll", 4, {1, 2, 4, 8}, "taps a turn: rows of the pack that meet again stay in registers");
-        knobs.require(2 * rows + 2 <= registers, "accumulators, a row of the pack and one of the taps fit the registers");
-        const int filter_taps = knobs("filter_taps", 8, {4, 8}, "accumulators of the filter's gradient; each row of keys feeds them all");
-        const int filter_rows = knobs("filter_rows", 4, {1, 2, 4}, "rows a turn: rows of queries that meet again stay in registers");
-        const int step_vectors = knobs("step_vectors", 8, {2, 4, 8, 16}, "decoding: vectors of channels in a task");
+        const int lanes = machine.lanes, registers = machine.vector_registers, vectors = window_panel / lanes;
+        const bool mix = request.part == "mix", filter = request.part == "filter";
+        const int rows = knobs.only(mix, "tile_rows", registers == 32 ? 6 : 2, {2, 3, 4, 6, 12}, "two sums a row and vector; a load of the taps feeds them all");
+        const int unroll = knobs.only(mix, "unroll", 4, {1, 2, 4, 8}, "taps a turn: rows of the pack that meet again stay in registers");
+        knobs.require((2 * rows + 2) * vectors <= registers, "sums, a row of the pack and one of the taps fit the registers");
+        const bool inside = knobs.only(mix, "panels_inside", 0, {0, 1}, "1: rows of the epilogue are read whole, and the sums wait in L2; 0: a panel's sums stay in L1");
+        const int filter_taps = knobs.only(filter, "filter_taps", registers == 32 ? 8 : 4, {2, 4, 8}, "sums of the filter's gradient; each row of keys feeds them all");
+        const int filter_rows = knobs.only(filter, "filter_rows", 4, {1, 2, 4}, "rows a turn: rows of queries that meet again stay in registers");
+        knobs.require((filter_taps + 3) * vectors <= registers, "sums, two rows of keys and one of queries fit the registers");
+        const int step_vectors = knobs.only(request.part == "step", "step_vectors", 8, {2, 4, 8, 16}, "decoding: vectors of channels in a task");
 
         ConvPlan plan;
         plan.tile = {rows, unroll};
-        plan.keys = [=](ConvKeys &k) {
-            k.pack.bound(k.part, 0, 2).reorder(k.c, k.part, k.p).vectorize(k.c, lanes, guard).unroll(k.part);
-            k.weight.compute_at(k.pack, k.p).vectorize(k.h, lanes, guard);
+        plan.keys = [=](ConvKeys &k, Expr single) {
+            const Lanes in{lanes};
+            k.pack.reorder(k.l, k.part, k.panel, k.p);
+            in.vectorize(k.pack, k.l);
+            k.pack.unroll(k.part);
+            k.weight.compute_root().vectorize(k.h, lanes, guard);
+            k.pack.specialize(single);  // else each channel's head is gathered
         };
-        plan.queries = [=](ConvQueries &q) {
-            Var block{"block"}, ci{"ci"};
-            q.pack.bound(q.part, 0, 2).split(q.c, block, ci, lanes, guard).reorder(ci, q.part, block, q.p).vectorize(ci).unroll(q.part);
-            q.scaled.compute_at(q.pack, block).store_in(MemoryType::Register).bound_extent(q.c, lanes).vectorize(q.c, lanes);
+        plan.queries = [=](ConvQueries &q, Expr single) {
+            const Lanes in{lanes};
+            q.pack.reorder(q.l, q.part, q.panel, q.p);
+            in.vectorize(q.pack, q.l);
+            q.pack.unroll(q.part);
+            q.scaled.compute_at(q.pack, q.panel).store_in(MemoryType::Register).bound_extent(q.l, window_panel);
+            in.vectorize(q.scaled, q.l);
+            q.scaled.specialize(single);
             q.rescale.compute_root().vectorize(q.h, lanes, guard);
             q.query_gradient.vectorize(q.c, lanes, guard);
             q.slack.vectorize(q.c, lanes, guard);
             q.slack.update().reorder(q.c, q.r.x).vectorize(q.c, lanes, guard);
         };
-        plan.forward = [=](ConvForward &f) { schedule_mix(f.mix, f.y, f.c, f.t, {rows, unroll}, lanes); };
-        plan.backward = [=](ConvBackward &f) { schedule_mix(f.mix, f.gradient, f.c, f.t, {rows, unroll}, lanes); };
-        plan.total = [=](ConvTotal &f) {
-            f.total.bound(f.part, 0, 2).vectorize(f.c, lanes, guard).unroll(f.part);
-            f.total.update().reorder(f.c, f.part, f.r.x).vectorize(f.c, lanes, guard).unroll(f.part);
-        };
+        plan.forward = [=](ConvForward &f) { schedule_mix(f.mix, f.y, f.c, f.t, {rows, unroll}, lanes, inside); };
+        plan.backward = [=](ConvBackward &f) { schedule_mix(f.mix, f.gradient, f.c, f.t, {rows, unroll}, lanes, inside); };
         plan.filter = [=](ConvFilter &f) {
-            Var block{"block"}, ci{"ci"}, jo{"jo"}, ji{"ji"};
-            f.products.split(f.c, block, ci, lanes, guard).split(f.j, jo, ji, filter_taps, guard).reorder(ci, ji, jo, block).vectorize(ci).unroll(ji);
-            f.sum.compute_at(f.products, jo).store_in(MemoryType::Register).bound_extent(f.c, lanes).bound_extent(f.j, filter_taps).vectorize(f.c, lanes).unroll(f.j);
-            f.sum.update().reorder(f.c, f.j, f.r.x).vectorize(f.c, lanes).unroll(f.j).unroll(f.r.x, filter_rows, guard);
+            Var jo{"jo"}, ji{"ji"};
+            const Lanes in{lanes};
+            f.products.split(f.j, jo, ji, filter_taps, guard).reorder(f.l, ji, jo, f.panel).unroll(ji);
+            in.vectorize(f.products, f.l);
+            f.sum.compute_at(f.products, jo).store_in(MemoryType::Register).bound_extent(f.l, window_panel).bound_extent(f.j, filter_taps);
+            in.vectorize(f.sum, f.l);
+            f.sum.unroll(f.j);
+            in.vectorize(f.sum.update().reorder(f.l, f.j, f.r.x), f.l);
+            f.sum.update().unroll(f.j).unroll(f.r.x, filter_rows, guard);
         };
         plan.heads = [=](ConvHeads &f) {
             Var block{"block"}, hi{"hi"}, task{"task"}, ti{"ti"};

@@ -65,8 +65,8 @@ void schedule_step(AftStep &s, const Numbers &n) {
 
 AftFullPlan plan_aft_full(const Request &request) {
     return planned(request, [&](const Machine &machine, Knobs &knobs) -> AftFullPlan {
-        const int rows = knobs("rows", 16, {4, 8, 16, 32}, "rows of a task: 16 x 512 channels are 32 KiB per tensor, some microseconds");
-        const int step_vectors = knobs("step_vectors", 8, {2, 4, 8, 16}, "decoding: vectors of channels in a task; whole cache lines, and tasks enough at B = 1");
+        const int rows = knobs.only(request.part == "rows", "rows", 16, {4, 8, 16, 32}, "rows of a task: 16 x 512 channels are 32 KiB per tensor, some microseconds");
+        const int step_vectors = knobs.only(request.part == "step", "step_vectors", 8, {2, 4, 8, 16}, "decoding: vectors of channels in a task; whole cache lines, and tasks enough at B = 1");
         const Numbers n = {machine.lanes, rows, step_vectors};
         return {.lanes = n.lanes,
                 .rows = [=](AftRows &r) { schedule_rows(r, n); },

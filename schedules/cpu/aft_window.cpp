@@ -47,12 +47,13 @@ void schedule_mix(WindowMix &m, Func consumer, Var at, int lanes) {
     in.vectorize(m.state, m.l);
 }
 
-// c into panels and vectors, t into tiles; returns the loop at which the register tile lives.
-Var tiled(Func out, Var c, Var t, int rows, int lanes) {
+// c into panels and vectors, t into tiles; returns the loop at which the register tile lives. inside: panels run inside tiles.
+Var tiled(Func out, Var c, Var t, int rows, int lanes, bool inside) {
     Var panel{"out_panel"}, l{"out_l"}, lo{"out_lo"}, li{"out_li"}, tile{"out_tile"}, ti{"out_ti"};
     out.split(c, panel, l, window_panel, guard).split(l, lo, li, lanes).split(t, tile, ti, rows, guard);
     out.reorder(li, lo, ti, tile, panel).vectorize(li).unroll(lo).unroll(ti);
-    return tile;
+    if (inside) out.reorder(panel, tile);
+    return inside ? panel : tile;
 }
 
 }  // namespace
@@ -60,11 +61,16 @@ Var tiled(Func out, Var c, Var t, int rows, int lanes) {
 WindowPlan plan_aft_window(const Request &request) {
     return planned(request, [&](const Machine &machine, Knobs &knobs) -> WindowPlan {
         const int lanes = machine.lanes, registers = machine.vector_registers;
-        const int rows = knobs("tile_rows", registers == 32 ? 12 : 2, {2, 4, 6, 12}, "two accumulators a row and vector; a vector of keys feeds this many FMA");
-        const int unroll = knobs("unroll", rows % 4 ? 2 : 4, {1, 2, 4}, "columns of the table a turn");
+        const bool mix = request.part == "mix", tiled_part = mix || request.part == "apply", dots = request.part == "dots";
+        const int rows = knobs.only(tiled_part, "tile_rows", registers == 32 ? 12 : 2, {2, 4, 6, 12}, "two accumulators a row and vector; a vector of keys feeds this many FMA");
+        const int unroll = knobs.only(tiled_part, "unroll", rows % 4 ? 2 : 4, {1, 2, 4}, "columns of the table a turn");
         knobs.require((2 * rows + 2) * window_panel / lanes + 1 <= registers, "accumulators, two vectors of the pack and a broadcast fit the registers");
         knobs.require(rows % unroll == 0 || unroll <= 2, "the table's width before and behind is a multiple of 4, a tile adds its rows");
-        const int dot_rows = 4, dot_columns = registers == 32 ? 4 : 2;  // accumulators: 16 of 32, 8 of 16 registers
+        const bool inside = knobs.only(mix, "panels_inside", 0, {0, 1}, "1: rows of the epilogue are read whole; 0: a panel's pack stays in L1");
+        const int dot_rows = knobs.only(dots, "dot_rows", 4, {2, 4, 6}, "rows of a tile of dot products; each loads a vector for dot_columns FMA");
+        const int dot_columns = knobs.only(dots, "dot_columns", registers == 32 ? 4 : 2, {1, 2, 4}, "columns of that tile; divides the table's width");
+        knobs.require(dot_rows * dot_columns + dot_columns + 1 <= registers, "partial sums, vectors of one side and one of the other fit the registers");
+        const int task_rows = knobs.only(request.part == "rows", "task_rows", 64, {16, 64, 256}, "rows of a task: some microseconds");
 
         WindowPlan plan;
         plan.tile = {rows, unroll};
@@ -93,8 +99,8 @@ WindowPlan plan_aft_window(const Request &request) {
             w.slack.vectorize(w.c, lanes, guard);
             w.slack.update().reorder(w.c, w.r.x).vectorize(w.c, lanes, guard);
         };
-        plan.forward = [=](WindowForward &w) { schedule_mix(w.mix, w.y, tiled(w.y, w.c, w.t, rows, lanes), lanes); };
-        plan.backward = [=](WindowBackward &w) { schedule_mix(w.mix, w.gradient, tiled(w.gradient, w.c, w.t, rows, lanes), lanes); };
+        plan.forward = [=](WindowForward &w) { schedule_mix(w.mix, w.y, tiled(w.y, w.c, w.t, rows, lanes, inside), lanes); };
+        plan.backward = [=](WindowBackward &w) { schedule_mix(w.mix, w.gradient, tiled(w.gradient, w.c, w.t, rows, lanes, inside), lanes); };
         plan.total = [=](WindowTotal &w) {
             const Lanes in{lanes};
             in.vectorize(w.total, w.l);
@@ -114,14 +120,14 @@ WindowPlan plan_aft_window(const Request &request) {
         };
         plan.table = [=](WindowTable &w) {
             Var to{"to"}, ti{"ti"};
-            w.extremes.compute_root().parallel(w.t, 64, guard);
-            w.extremes.update().reorder(w.r.x, w.t).parallel(w.t, 64, guard);
+            w.extremes.compute_root().parallel(w.t, task_rows, guard);
+            w.extremes.update().reorder(w.r.x, w.t).parallel(w.t, task_rows, guard);
             w.rows.vectorize(w.t, lanes, guard);
-            w.table.vectorize(w.k, lanes, guard).parallel(w.t, 64, guard);
+            w.table.vectorize(w.k, lanes, guard).parallel(w.t, task_rows, guard);
         };
-        plan.transpose = [=](WindowTranspose &w) { w.out.vectorize(w.k, lanes, guard).parallel(w.t, 64, guard); };
+        plan.transpose = [=](WindowTranspose &w) { w.out.vectorize(w.k, lanes, guard).parallel(w.t, task_rows, guard); };
         plan.bias_gradient = [=](WindowBiasGradient &w) {
-            w.out.vectorize(w.k, lanes, guard).parallel(w.t, 64, guard);
+            w.out.vectorize(w.k, lanes, guard).parallel(w.t, task_rows, guard);
             w.sum.compute_at(w.out, w.t).vectorize(w.k, lanes);
             w.sum.update().reorder(w.k, w.r.x, w.t).vectorize(w.k, lanes, guard);
         };

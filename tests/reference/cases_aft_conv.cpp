@@ -122,7 +122,7 @@ OperatorCase conv(const Conv &f) {
     if (f.causal)
         also({"aft_conv_causal_forward_f32", "aft_conv_reversed_backward_f32"});
     else
-        also({"aft_conv_both_forward_f32", "aft_conv_both_backward_f32", "aft_conv_total_f32"});
+        also({"aft_conv_both_forward_f32", "aft_conv_both_backward_f32"});
     if (f.H < f.C) also({"aft_conv_heads_f32"});
     c.bound = aft_bound(f.T);
     c.inputs = [=] { return inputs(f); };

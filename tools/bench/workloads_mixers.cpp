@@ -112,7 +112,7 @@ const RegisterWorkloads registered([] {
             conv_forward.push_back("aft_conv_keys_f32");
             conv_backward.insert(conv_backward.end(), {"aft_conv_queries_f32", "aft_conv_filter_f32", "aft_conv_heads_f32"});
         } else {
-            local_forward.push_back("aft_window_total_f32"), conv_forward.push_back("aft_conv_total_f32");
+            local_forward.push_back("aft_window_total_f32");
         }
         add(MixerKind::local, "aft_local", windowed, local, local_forward, local_backward);
         add(MixerKind::conv, "aft_conv", filtered, conv, conv_forward, conv_backward);
