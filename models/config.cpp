@@ -1,6 +1,7 @@
 // The language model's choices: config.json, their limits, and the parameters that follow from them (SPEC section 2).
 #include "aft/config.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "aft/error.h"
@@ -157,6 +158,16 @@ ModelConfig config_from_json(const std::string &text, const std::string &origin)
 int64_t parameter_count(const ModelConfig &config) {
     const int64_t none = count(list_parameters(config, 0));
     return none + config.layers * (count(list_parameters(config, 1)) - none);
+}
+
+double flops_per_token(const ModelConfig &c) {
+    const double C = double(c.channels), T = double(c.context), keys = c.mixer == MixerKind::conv ? double(c.head_count()) : C;
+    double pairs = 0;
+    if (c.mixer == MixerKind::full) pairs = (T + 1) / 2;
+    if (c.mixer == MixerKind::local) pairs = std::min(T, double(c.window));
+    if (c.mixer == MixerKind::conv) pairs = std::min(T, double(c.taps));
+    const double layer = 2 * C * (2 * C + keys + 2 * double(c.hidden_size()) + (c.output_projection ? C : 0)) + 4 * pairs * C;
+    return layer * double(c.layers) + 2 * C * double(c.vocabulary);
 }
 
 std::vector<ParameterShape> parameter_shapes(const ModelConfig &config) {

@@ -9,6 +9,7 @@
 
 #include "aft/error.h"
 #include "aft/tensor.h"
+#include "runtime/trace.h"
 
 namespace aft {
 
@@ -61,6 +62,7 @@ struct Kernel {
     void operator()(Arguments... arguments) const {
         if ((is_empty_output(arguments) || ...)) return;  // Halide refuses clamped reads of nothing
         const Variant &variant = choose(arguments...);
+        const TraceSpan span(variant.name);
         const halide_filter_argument_t *wanted = variant.metadata()->arguments;
         const int code = [&]<size_t... n>(std::index_sequence<n...>) { return variant.run(hold(arguments, wanted[n].dimensions)...); }(std::index_sequence_for<Arguments...>());
         if (code) throw_kernel_error(variant.name, code);

@@ -8,6 +8,7 @@
 
 #include "aft/error.h"
 #include "runtime/halide_hooks.h"
+#include "runtime/trace.h"
 
 namespace aft {
 namespace {
@@ -18,6 +19,7 @@ struct Loop {
     Loop(int count, const std::function<int(int)> &task) : count(count), task(task) {}
 
     const int count;
+    const char *const name = traced_kernel() ? traced_kernel() : "parallel loop";
     const std::function<int(int)> &task;
     std::atomic<int> next{0};
     std::mutex mutex;  // of what follows
@@ -25,6 +27,7 @@ struct Loop {
     std::string message;
 
     void work() {
+        const TraceSpan span(name, SpanKind::loop);
         inside_loop = true;
         for (int index; (index = next.fetch_add(1)) < count;)
             if (const int result = task(index)) fail(index, result);

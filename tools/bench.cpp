@@ -14,6 +14,7 @@
 #include "tools/bench/measure.h"
 #include "tools/bench/results.h"
 #include "tools/bench/roofline.h"
+#include "tools/bench/step.h"
 #include "tools/bench/workload.h"
 #include "tools/command.h"
 
@@ -193,7 +194,11 @@ const Command command{"bench", "Time kernels and hold them against this machine'
     app.add_option("--compare", o->compare, "Hold this run against a file of --output; two files: compare them and run nothing")->expected(1, 2)->group(out);
     app.add_option("--plot", o->plot, "Draw the roofline to an SVG file")->group(out);
     app.footer("Example: aft bench --filter 'gemm_*' --threads 1 --output before.json");
-    return [o, &common] { return bench(*o, common); };
+    const auto model_benchmark = add_model_benchmarks(app, common);
+    return [o, model_benchmark, &common] {
+        const auto chosen = model_benchmark();
+        return chosen ? chosen() : bench(*o, common);
+    };
 }};
 
 }  // namespace

@@ -11,8 +11,11 @@
 #include <nlohmann/json.hpp>
 
 #include "aft/error.h"
+#include "aft/threads.h"
+#include "aft/trace.h"
 #include "aft/training.h"
 #include "runtime/files.h"
+#include "tools/bench/limits.h"
 #include "tools/command.h"
 #include "tools/progress.h"
 #include "tools/recipes.h"
@@ -23,6 +26,8 @@ namespace {
 struct Options {
     std::string preset, config, resume;
     bool list = false;
+    std::string trace;
+    int64_t trace_steps = 2;
     std::map<std::string, std::string> given;      // key -> text of its flag
     std::map<std::string, CLI::Option *> options;  // key -> flag
     const CLI::Option *seed = nullptr;
@@ -132,7 +137,14 @@ int train(const Options &o, const Common &common) {
     if (trainer.step() > 0) line.print(fmt::format("resumed at step {}", trainer.step()));
 
     TrainingCallbacks callbacks;
-    callbacks.progress = [&](const TrainingProgress &p) { line.update(progress_text(p), p.step == 1 || p.step == p.steps); };
+    callbacks.peak_flops = measure_fma_peak(thread_count());
+    const int64_t begun = trainer.step();
+    callbacks.progress = [&](const TrainingProgress &p) {
+        line.update(progress_text(p), p.step == 1 || p.step == p.steps);
+        if (o.trace.empty()) return;
+        if (p.step == begun + 1) start_trace();  // behind the first step, which lays the memory out
+        if (p.step == begun + 1 + o.trace_steps) write_trace(o.trace), line.print("trace of " + std::to_string(o.trace_steps) + " steps: " + o.trace);
+    };
     callbacks.evaluation = [&](const TrainingEvaluation &e) {
         line.print(fmt::format("step {}  validation {:.4f} bits/char over {} bytes{}", e.step, e.bits_per_character, e.count, e.best ? " (best)" : ""));
     };
@@ -165,6 +177,8 @@ const Command command{"train", "Trains a language model on the bytes of a file",
     app.add_option("--resume", o->resume, "Continue the run in this folder; takes every key from it");
     app.add_flag("--list", o->list, "List the presets");
     add_keys(app, *o);
+    app.add_option("--trace", o->trace, "Write a timeline of kernels to this file (Chrome trace), of the steps behind the first one")->group("Run");
+    app.add_option("--trace-steps", o->trace_steps, "Steps of that timeline")->check(CLI::Range(1, 1000))->capture_default_str()->group("Run");
     o->seed = app.get_option("--seed");
     app.footer("Example: aft train --preset tiny-local --data input.txt --out runs/first --steps 500");
     return [o, &common] { return train(*o, common); };

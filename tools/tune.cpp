@@ -16,6 +16,7 @@
 #include "tools/command.h"
 #include "tools/tuner/search.h"
 #include "tools/tuner/session.h"
+#include "tools/tuner/simulate.h"
 #include "tools/tuner/tuned_record.h"
 #include "tools/tuner/variant.h"
 #include "tools/tuner/worker.h"
@@ -28,7 +29,7 @@ namespace fs = std::filesystem;
 
 struct Options {
     std::vector<std::string> filters = {"*"}, shapes, compare;
-    std::string budget = "10m", out, build_dir = AFT_BUILD_DIR;
+    std::string simulate, budget = "10m", out, build_dir = AFT_BUILD_DIR;
     TuneOptions tune;
     bool list = false, dry_run = false;
 };
@@ -177,6 +178,11 @@ int run(const Options &options, const Common &common) {
         std::fputs(common.json ? (comparison.dump(1) + "\n").c_str() : comparison_text(comparison).c_str(), stdout);
         return exit_done;
     }
+    if (!options.simulate.empty()) {
+        const json found = simulate(options.simulate, 200);
+        std::fputs(common.json ? (found.dump(1) + "\n").c_str() : simulation_text(found).c_str(), stdout);
+        return exit_done;
+    }
     return tune_all(options, common);
 }
 
@@ -196,6 +202,7 @@ const Command command{"tune", "Search schedules for this machine; the build uses
     app.add_option("--build-dir", o->build_dir, "The build tree with the generator programs")->group(how)->capture_default_str();
     app.add_option("--out", o->out, "Folder of the records (<out>/<target>/<kernel>[_<variant>].json) or one file (default: the folder that the build reads)")->group(out);
     app.add_option("--compare", o->compare, "Two records or two folders of them: what changed")->expected(2)->group(out);
+    app.add_option("--simulate", o->simulate, "A journal of an earlier run: how the strategies would have done on its times")->group(how);
     app.footer("Example: aft tune --filter 'aft_*' --budget 20m --threads 1");
     return [o, &common] { return run(*o, common); };
 }};

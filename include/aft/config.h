@@ -50,6 +50,10 @@ ModelConfig config_from_json(const std::string &text, const std::string &origin 
 /// Number of parameters: the sum over parameter_shapes().
 int64_t parameter_count(const ModelConfig &config);
 
+/// Floating-point operations of one token in forward at full context: 2 per weight of the linear layers, 4 per channel and pair
+/// of tokens that has a weight of its own (window, taps, or all). A training step is three times that.
+double flops_per_token(const ModelConfig &config);
+
 struct ParameterShape {
     std::string name;  ///< as in the file (docs/checkpoints.md)
     Shape shape;

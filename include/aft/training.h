@@ -101,6 +101,7 @@ struct TrainingCallbacks {
     std::function<void(const TrainingEvaluation &)> evaluation;
     std::function<void(int64_t step, const std::string &text)> sample;
     std::function<void(int64_t step, const std::string &folder)> checkpoint;
+    double peak_flops = 0;  ///< floating-point operations per second of the cores in use: metrics say which share a step uses; 0: unknown
 };
 
 struct TrainingResult {

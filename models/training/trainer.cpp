@@ -230,6 +230,7 @@ TrainingResult Trainer::run(const TrainingCallbacks &callbacks, const std::atomi
         if (step % o.log_every == 0 || step == o.steps) {
             MetricsLine line = p.line("train", result.loss);
             line.learning_rate = progress.learning_rate, line.gradient_norm = gradient_norm, line.tokens_per_second = tokens / seconds;
+            if (callbacks.peak_flops > 0) line.model_flops_utilisation = 3 * flops_per_token(p.model.config()) * tokens / seconds / callbacks.peak_flops;
             p.metrics->append(line);
         }
         if (callbacks.progress) callbacks.progress(progress);

@@ -66,7 +66,7 @@ public:
     Session(const TuneTask &task, const TuneOptions &options)
         : task_(task), entry_(*task.entry), space_(task.space), options_(options), cores_(options.threads),
           folder_(task.manifest->build_dir + "/tune/" + entry_.target), work_(folder_ + "/" + entry_.record + ".work"),
-          setup_{entry_.kernel, entry_.symbol, entry_.target, options.shapes, cores_.measuring, options.wall_s, options.memory_mib, false} {}
+          setup_{entry_.kernel, entry_.symbol, entry_.target, options.shapes, cores_.measuring, options.wall_s, options.memory_mib} {}
     ~Session() {
         std::error_code ignored;
         fs::remove_all(work_, ignored);
@@ -169,9 +169,7 @@ private:
             if (interrupts() > 0) result["status"] = "interrupted";
             return result;
         }
-        WorkerSetup setup = setup_;
-        setup.large = true;
-        Worker worker(setup);
+        Worker worker(setup_);
         Winner winner;
         for (const auto &[ratio, point] : good_) {
             if (interrupts() > 1) break;

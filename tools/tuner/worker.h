@@ -18,7 +18,6 @@ struct WorkerSetup {
     std::vector<int> cpus;            // the timed calls run there, one thread on each
     double wall_s = 0;                // of a candidate; 0: from what the incumbent takes
     int64_t memory_mib = 4096;        // that a candidate may add
-    bool large = false;               // the large operator cases too
 };
 
 struct WorkerRequest {

@@ -68,7 +68,7 @@ Prepared prepare(const json &setup) {
     };
     double gate_s = 0, calls_s = 0;
     for (const OperatorCase &c : reference::operator_cases()) {
-        if (std::ranges::find(c.kernels, kernel) == c.kernels.end() || (c.large && !setup.at("large").get<bool>())) continue;
+        if (std::ranges::find(c.kernels, kernel) == c.kernels.end() || c.large) continue;
         if (!takes_variant([&] { c.run(c.inputs()); })) continue;
         OperatorCase kept = c;
         kept.oracle = [results = c.oracle(reference::to_arrays(c.inputs()))](const reference::Arrays &) { return results; };

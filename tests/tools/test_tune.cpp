@@ -1,0 +1,159 @@
+// aft tune: the gate with planted candidates, resuming, records. The worker is driven as the tuner drives it: lines of JSON.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "tests/tools/program.h"
+
+namespace aft::test {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+bool holds(const std::string &text, const std::string &part) { return text.find(part) != std::string::npos; }
+
+json parse_file(const std::string &path) {
+    std::ifstream in(path);
+    return json::parse(in);
+}
+
+std::string table_in_use() {
+    const json info = json::parse(run_aft("info --json").out);
+    for (const json &table : info.at("tables"))
+        if (table.at("in_use").get<bool>()) return table.at("target");
+    return "";
+}
+
+// A shared object whose add_f32 has this body; x, y, z are halide_buffer_t, whose third word is the data.
+std::string planted(const Folder &folder, const std::string &name, const std::string &body) {
+    const std::string source = folder.file(name + ".cpp"), object = folder.file(name + ".so");
+    std::ofstream(source) << "#include <cstdlib>\n#include <cstring>\nextern \"C\" int add_f32__" + table_in_use() + "(void **x, void **y, void **z) {\n"
+                          << "  float *out = static_cast<float *>(z[2]); (void)x; (void)y; (void)out;\n  " << body << "\n  return 0;\n}\n";
+    EXPECT_EQ(std::system(("c++ -shared -fPIC -O1 -o " + object + " " + source).c_str()), 0);
+    return object;
+}
+
+TEST(Tune, TheGateRejectsPlantedCandidatesAndSurvivesThem) {
+    if (std::system("c++ --version >/dev/null 2>&1") != 0) GTEST_SKIP() << "no C++ compiler to plant candidates with";
+    const Folder folder;
+    const std::vector<std::tuple<std::string, std::string, std::string>> plants = {
+        {"nothing", "", "wrong"},                                          // its output keeps the poison
+        {"outside", "out[-1] = 0;", "wrong"},                              // and the guard zone is touched
+        {"crash", "*static_cast<volatile int *>(nullptr) = 1;", "crashed"},
+        {"abort", "abort();", "crashed"},
+        {"hang", "for (volatile int n = 0;; n = n + 1) {}", "hung"},
+        {"greedy", "for (;;) { void *p = malloc(64 << 20); if (!p) throw 1; memset(p, 1, 64 << 20); }", "crashed"},
+        {"code", "return -7;", "failed"}};
+    std::ofstream lines(folder.file("lines"));
+    lines << json{{"kernel", "add_f32"}, {"symbol", "add_f32__" + table_in_use()}, {"target", table_in_use()}, {"shapes", {"C=64,R=16"}}, {"cpus", json::array()}, {"wall_s", 3}, {"memory_mib", 512}}.dump()
+          << "\n";
+    for (const auto &[name, body, status] : plants)
+        lines << json{{"object", planted(folder, name, body)}, {"slow", 1.2}, {"seconds", 0.01}, {"least_rounds", 3}, {"most_rounds", 5}, {"shapes", json::array()}, {"determinism", false}}.dump() << "\n";
+    lines.close();
+    const Outcome worker = run_aft("tune-worker <" + folder.file("lines"));
+    EXPECT_EQ(worker.code, 0) << worker.err;
+    std::istringstream answers(worker.out);
+    std::string line;
+    ASSERT_TRUE(std::getline(answers, line));
+    const json ready = json::parse(line);
+    ASSERT_FALSE(ready.contains("error")) << line;
+    EXPECT_GT(ready.at("cases"), 0);
+    for (const auto &[name, body, status] : plants) {
+        ASSERT_TRUE(std::getline(answers, line)) << name;
+        const json verdict = json::parse(line);
+        EXPECT_EQ(verdict.at("status"), status) << name << ": " << line;
+        EXPECT_FALSE(verdict.at("message").get<std::string>().empty()) << name;
+    }
+}
+
+std::string tune_add(const Folder &folder, const std::string &more) {
+    return "tune --json --quiet --filter add_f32 --shape C=256,R=512 --budget 60s --out " + folder.file("records") + " " + more;
+}
+
+TEST(Tune, FindsAndResumesWithoutRepeating) {
+    const Folder folder;
+    const Outcome first = run_aft(tune_add(folder, "--candidates 3 --seed 4"));
+    ASSERT_EQ(first.code, 0) << first.err;
+    const json a = json::parse(first.out)["kernels"][0];
+    EXPECT_EQ(a.at("tried"), 3);
+    EXPECT_EQ(a.at("resumed"), 0);
+    EXPECT_EQ(a.at("counts").value("wrong", 0) + a.at("counts").value("crashed", 0) + a.at("counts").value("unbuilt", 0), 0) << a.dump();
+    // The same seed and the same recorded times ask for the same candidates, so all of them are known.
+    const json b = json::parse(run_aft(tune_add(folder, "--candidates 3 --seed 4 --resume")).out)["kernels"][0];
+    EXPECT_EQ(b.at("resumed"), 3);
+    EXPECT_EQ(b.at("search_ratio"), a.at("search_ratio"));
+    const json c = json::parse(run_aft(tune_add(folder, "--candidates 5 --seed 4 --resume")).out)["kernels"][0];
+    EXPECT_EQ(c.at("resumed"), 3);
+    EXPECT_EQ(c.at("tried"), 5);
+}
+
+TEST(Tune, ListsSpacesAndPlans) {
+    const Outcome list = run_aft("tune --list --json --filter 'gemm_nt_bias_f32*'");
+    ASSERT_EQ(list.code, 0) << list.err;
+    bool found = false;
+    for (const json &kernel : json::parse(list.out)) {
+        EXPECT_GT(kernel.at("valid_points"), 0);
+        EXPECT_LE(kernel.at("valid_points"), kernel.at("combinations"));
+        for (const json &knob : kernel.at("knobs")) EXPECT_FALSE(knob.at("reason").get<std::string>().empty());
+        if (!holds(kernel.at("symbol"), "large")) continue;
+        found = true;
+        EXPECT_LT(kernel.at("valid_points"), kernel.at("combinations")) << "its requirements rule something out";
+    }
+    EXPECT_TRUE(found);
+    const Folder folder;
+    const Outcome plan = run_aft("tune --dry-run --json --filter add_f32 --out " + folder.file("r"));
+    ASSERT_EQ(plan.code, 0) << plan.err;
+    EXPECT_TRUE(holds(json::parse(plan.out).at("kernels").at(0).at("record"), "add_f32.json"));
+    EXPECT_FALSE(fs::exists(folder.file("r")));
+}
+
+TEST(Tune, WrongUseIsNamed) {
+    const auto expect = [](const std::string &arguments, int code, const std::string &part) {
+        const Outcome outcome = run_aft("tune " + arguments);
+        EXPECT_EQ(outcome.code, code) << arguments;
+        EXPECT_TRUE(holds(outcome.err, part)) << arguments << "\n" << outcome.err;
+    };
+    expect("--filter nothing_like_it", 2, "nothing_like_it");
+    expect("--budget soon", 2, "--budget 'soon'");
+    expect("--strategy best", 2, "--strategy");
+    expect("--filter add_f32 --shape M=1", 2, "no workload times it");
+    expect("--build-dir /nonexistent --filter add_f32", 1, "tuning needs the build tree");
+    expect("--compare /nonexistent/a /nonexistent/b", 1, "there is no record");
+}
+
+TEST(Tune, ComparesRecords) {
+    const Folder folder;
+    for (const auto &[name, rows, seconds] : {std::tuple("old", 4, 2e-3), std::tuple("new", 8, 1e-3)})
+        std::ofstream(folder.file(name)) << json{{"kernel", "k"}, {"knobs", {{"rows", rows}, {"same", 1}}}, {"shapes", {{{"shape", "B=1"}, {"median_seconds", seconds}}}}}.dump();
+    const json change = json::parse(run_aft("tune --json --compare " + folder.file("old") + " " + folder.file("new")).out)["records"][0];
+    EXPECT_EQ(change.at("knobs"), json({{"rows", {4, 8}}}));
+    EXPECT_DOUBLE_EQ(change.at("shapes").at(0).at("ratio"), 0.5);
+}
+
+// Each committed record is of a kernel of this build, under its own target, and the build took it: so its space is the
+// template's, its values are allowed, and `aft verify` has checked the kernel that it makes.
+TEST(Tune, CommittedRecordsAreInUse) {
+    std::map<std::string, std::string> origins;
+    std::map<std::string, bool> built;
+    const json info = json::parse(run_aft("info --json").out);
+    for (const json &table : info.at("tables")) {
+        built[table.at("target")] = true;
+        for (const json &kernel : table.at("kernels")) origins[kernel.at("name")] = kernel.at("origin");
+    }
+    for (const auto &file : fs::recursive_directory_iterator(AFT_SOURCE_DIR "/schedules/tuned")) {
+        if (file.path().extension() != ".json") continue;
+        const json record = parse_file(file.path());
+        const std::string target = record.at("target"), variant = record.at("variant");
+        EXPECT_EQ(file.path().parent_path().filename(), target) << file.path();
+        EXPECT_LT(record.at("ratio"), 1) << file.path();
+        EXPECT_LE(record.at("gate").at("worst_error"), 1) << file.path();
+        if (!built[target]) continue;
+        const std::string symbol = record.at("kernel").get<std::string>() + "__" + target + (variant.empty() ? "" : "_" + variant);
+        EXPECT_TRUE(holds(origins[symbol], file.path().filename())) << symbol << " comes from " << origins[symbol];
+    }
+}
+
+}  // namespace
+}  // namespace aft::test

@@ -1,0 +1,205 @@
+// Whole training steps and decoding.
+//
+// Model-flops utilisation of a step: 3 (22 C^2 L + 2 C V + band) flops per token over the FMA peak of the threads in use,
+// where 22 C^2 = 2 (3 C^2 + 8 C^2) are the projections and the MLP, 2 C^2 more with an output projection, and band the
+// multiply-adds of the operator's own pairs; 3: backward is twice the forward. Nothing recomputed counts.
+#include "tools/bench/step.h"
+
+#include <spdlog/fmt/fmt.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "aft/error.h"
+#include "aft/threads.h"
+#include "aft/training.h"
+#include "models/training/optimizer.h"
+#include "tools/bench/data.h"
+#include "tools/bench/limits.h"
+#include "tools/bench/machine.h"
+#include "tools/bench/measure.h"
+#include "tools/bench/peer.h"
+#include "tools/bench/results.h"
+#include "tools/recipes.h"
+
+namespace aft::tool {
+namespace {
+
+using nlohmann::json;
+
+struct Options {
+    std::string preset = "enwik8-local-24x256", peer, python = "python3", script = AFT_PEERS_DIR "/torch_peer.py", output;
+    std::vector<std::string> forms = {"eager", "compiled"};
+    std::vector<int64_t> batches;
+    int64_t context = 0;
+    int samples = 7;
+};
+
+ModelConfig model_of(const Options &o) {
+    for (const Recipe &recipe : recipes())
+        if (recipe.name == o.preset) {
+            RunOptions options;
+            read_toml(options, recipe.text, recipe.name);
+            if (o.context) options.model.context = o.context;
+            return options.model;
+        }
+    throw UsageError("there is no preset '" + o.preset + "': aft train --list names them");
+}
+
+// One model with its optimizer and a batch.
+struct Training {
+    LanguageModel model;
+    AdamW optimizer;
+    Tensor tokens, targets;
+    int64_t steps = 0;
+
+    Training(const ModelConfig &config, int64_t batch)
+        : model(config), optimizer(model.parameters().values.elements(), model.parameters().decayed, {.weight_decay = 0.5, .clip = 1}),
+          tokens(random_tokens({batch, config.context}, int32_t(config.vocabulary), 1)), targets(random_tokens({batch, config.context}, int32_t(config.vocabulary), 2)) {
+        model.initialise(1);
+    }
+    double step() {
+        const double start = now();
+        steps++;
+        model.accumulate_gradient(tokens, targets, 1.0 / double(tokens.elements()), {.seed = 1, .step = steps});
+        optimizer.step(model.parameters().values, model.parameters().gradients, 1e-4, steps);
+        return now() - start;
+    }
+};
+
+struct Row {
+    std::string form;
+    Measurement time;
+    double memory = 0;
+};
+
+std::vector<std::string> peer_command(const Options &o, const ModelConfig &c, int64_t batch, const std::string &form) {
+    const auto text = [](int64_t n) { return std::to_string(n); };
+    return {o.python,    o.script,       "--mixer",  name_of(c.mixer),      "--form",   form,           "--layers", text(c.layers), "--channels",   text(c.channels),   "--context",
+            text(c.context), "--window", text(c.window), "--rank",          text(c.bias_rank), "--heads", text(c.heads), "--taps", text(c.taps), "--vocabulary", text(c.vocabulary),
+            "--batch",   text(batch),    "--threads", text(thread_count()), "--dropout", fmt::format("{}", c.dropout)};
+}
+
+json run_step(const Options &o, const ModelConfig &config, int64_t batch, const Limits &limits, bool print) {
+    Training training(config, batch);
+    training.step(), training.step();
+    std::vector<Row> rows = {{"aft", {}, 0}};
+    std::vector<std::unique_ptr<Peer>> peers;
+    if (!o.peer.empty())
+        for (const std::string &form : o.forms) {
+            try {
+                peers.push_back(std::make_unique<Peer>(peer_command(o, config, batch, form)));
+                rows.push_back({peers.back()->version() + " " + form, {}, 0});
+            } catch (const Error &error) {
+                spdlog::warn("warning: no peer torch {}: {}", form, error.what());
+            }
+        }
+    for (int sample = 0; sample < o.samples; sample++) {
+        rows[0].time.samples.push_back({training.step(), 1});
+        for (size_t p = 0; p < peers.size(); p++) {
+            const Peer::Step step = peers[p]->step();
+            rows[p + 1].time.samples.push_back({step.seconds, 1});
+            rows[p + 1].memory = step.memory_bytes;
+        }
+    }
+    rows[0].memory = double(peak_memory_bytes());
+    const double tokens = double(batch * config.context), flops = 3 * flops_per_token(config) * tokens;
+    const std::string name = "step/" + o.preset + "/batch:" + std::to_string(batch) + "/context:" + std::to_string(config.context);
+    json entries = json::array();
+    for (const Row &row : rows) {
+        const double seconds = row.time.centre(), share = flops / seconds / limits.fma, ratio = rows[0].time.centre() > 0 ? seconds / rows[0].time.centre() : 0;
+        entries.push_back(benchmark_entry(name + "/" + row.form, row.time,
+                                          {{"tokens_per_second", tokens / seconds}, {"model_flops_utilisation", share}, {"peak_memory_bytes", row.memory}, {"time_over_ours", ratio}}));
+        if (print)
+            fmt::print("{:<44} {:<22} {:>9.0f} tokens/s  {:>6.1f} ms  spread {:>4.1f} %  {:>5.1f} % of FMA peak  {:>6.2f} GB{}\n", name, row.form, tokens / seconds, 1e3 * seconds,
+                       100 * row.time.spread(), 100 * share, row.memory * 1e-9, &row == &rows[0] ? "" : fmt::format("  we are {:.2f} x", ratio));
+    }
+    std::fflush(stdout);
+    return entries;
+}
+
+json run_decode(const Options &o, const ModelConfig &config, int64_t batch, const Limits &limits, bool print) {
+    LanguageModel model(config);
+    model.initialise(1);
+    Decoder decoder = model.decoder(batch);
+    const Tensor prompt = random_tokens({batch, std::min<int64_t>(config.context / 2, 256)}, int32_t(config.vocabulary), 1), token = random_tokens({batch}, int32_t(config.vocabulary), 2);
+    decoder.prefill(prompt);
+    const auto sampler = [&] {  // 16 tokens at a time
+        if (decoder.position() + 16 > config.context) decoder.reset(), decoder.prefill(prompt);
+        const double start = now();
+        for (int n = 0; n < 16; n++) decoder.step(token);
+        return Sample{(now() - start) / 16, 16};
+    };
+    sampler();
+    Measurement time;
+    for (int sample = 0; sample < 4 * o.samples; sample++) time.samples.push_back(sampler());
+    // Every weight of the linear layers is read once a step, whatever the batch.
+    const double weights = 4 * double(config.layers) * double(config.channels) * (2 * double(config.channels) + double(config.mixer == MixerKind::conv ? config.head_count() : config.channels) +
+                                                                                 2 * double(config.hidden_size()) + (config.output_projection ? double(config.channels) : 0)) +
+                           4 * double(config.channels * config.vocabulary);
+    Workload work;
+    work.bytes = weights, work.flops = flops_per_token(config) * double(batch);
+    const Bound bound = bound_of(work, limits, false);
+    const double seconds = time.centre(), share = bound.seconds / seconds;
+    const std::string name = "decode/" + o.preset + "/batch:" + std::to_string(batch);
+    if (print) {
+        fmt::print("{:<44} {:>9.0f} tokens/s  {:>7.3f} ms a token  spread {:>4.1f} %  {:>5.1f} % of {} ({:.0f} MB of weights)\n", name, double(batch) / seconds, 1e3 * seconds,
+                   100 * time.spread(), 100 * share, bound.name(), 1e-6 * weights);
+        std::fflush(stdout);
+    }
+    return json::array({benchmark_entry(name, time, {{"tokens_per_second", double(batch) / seconds}, {"share_of_limit", share}})});
+}
+
+using Runner = json (*)(const Options &, const ModelConfig &, int64_t, const Limits &, bool);
+
+int run(const Options &o, const Common &common, Runner runner) {
+    if (!o.peer.empty() && o.peer != "torch") throw UsageError("--peer '" + o.peer + "' is not known: torch");
+    const ModelConfig config = model_of(o);
+    const Neighbours neighbours;
+    const Limits limits = measure_limits(thread_count());
+    json entries = json::array();
+    for (const int64_t batch : o.batches)
+        for (const json &entry : runner(o, config, batch, limits, !common.json)) entries.push_back(entry);
+    const double busy = neighbours.busy_cpus();
+    if (busy > 0.1 && o.peer.empty()) spdlog::warn("warning: other programs used {:.1f} of {} CPUs during this run: its figures are too low", busy, cpu_count());
+    const json file = {{"context", bench_context(&limits, busy)}, {"benchmarks", entries}};
+    if (common.json) std::puts(file.dump(2).c_str());
+    if (!o.output.empty()) write_json_file(o.output, file);
+    return exit_done;
+}
+
+void add_options(CLI::App &app, Options &o, int64_t least_batch) {
+    app.add_option("--preset", o.preset, "The model: a preset of aft train --list")->capture_default_str();
+    app.add_option("--batch", o.batches, "Sequences; several sizes one after the other")->check(CLI::Range(int64_t(1), int64_t(1) << 16));
+    app.add_option("--context", o.context, "Bytes of a sequence (default: the preset's)")->check(CLI::Range(int64_t(1), int64_t(1) << 24));
+    app.add_option("--samples", o.samples, "Samples; with a peer, taken in turn")->check(CLI::Range(1, 1000))->capture_default_str();
+    app.add_option("--output", o.output, "Write the results to a file, in Google Benchmark's JSON form");
+    o.batches = {least_batch};
+    app.fallthrough();
+}
+
+}  // namespace
+
+std::function<std::function<int()>()> add_model_benchmarks(CLI::App &bench, const Common &common) {
+    auto step_options = std::make_shared<Options>(), decode_options = std::make_shared<Options>();
+    CLI::App *step = bench.add_subcommand("step", "Whole training steps: tokens/s, share of the FMA peak, memory");
+    add_options(*step, *step_options, 2);
+    step->add_option("--peer", step_options->peer, "Alternate with the same model in another program: torch");
+    step->add_option("--peer-python", step_options->python, "The Python that has PyTorch")->capture_default_str();
+    step->add_option("--peer-script", step_options->script, "The peer's program")->capture_default_str();
+    step->add_option("--peer-forms", step_options->forms, "eager, compiled, bf16")->check(CLI::IsMember({"eager", "compiled", "bf16"}))->delimiter(',');
+    step->footer("Example: aft bench step --preset enwik8-local-24x256 --batch 2 --peer torch");
+    CLI::App *decode = bench.add_subcommand("decode", "Decoding: tokens/s, share of the bound set by reading the weights");
+    add_options(*decode, *decode_options, 1);
+    decode->footer("Example: aft bench decode --preset enwik8-local-24x256 --batch 1 64");
+    bench.require_subcommand(0, 1);
+    return [=, &common]() -> std::function<int()> {
+        if (step->parsed()) return [=, &common] { return run(*step_options, common, run_step); };
+        if (decode->parsed()) return [=, &common] { return run(*decode_options, common, run_decode); };
+        return {};
+    };
+}
+
+}  // namespace aft::tool
