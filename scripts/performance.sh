@@ -1,14 +1,50 @@
 #!/bin/bash
-# The measurements behind docs/performance.md, on a quiet machine: scripts/performance.sh OUT [PYTHON with PyTorch]
+# The measurements behind docs/performance.md, on a machine that does nothing else (about 40 minutes):
+#   scripts/performance.sh OUT [PYTHON with PyTorch] [STAGE ...]
+# Each stage writes OUT/*.json (Google Benchmark's form) and the program's own table; at the end OUT/table.md is made of all
+# that is there. Stages: kernels threads steps decode lengths (default: all). AFT names the program (default: build/aft).
 set -euo pipefail
-out=${1:?usage: scripts/performance.sh OUT [PYTHON]}
+out=${1:?usage: scripts/performance.sh OUT [PYTHON] [STAGE ...]}
 python=${2:-python3}
-aft=$(dirname "$0")/../build/aft
+stages=${*:3}
+here=$(dirname "$0")
+aft=${AFT:-$here/../build/aft}
 mkdir -p "$out"
-"$aft" bench --threads 1 --output "$out/kernels.json" --plot "$out/roofline.svg" | tee "$out/kernels.txt"
-"$aft" bench --filter 'gemm_*' --output "$out/gemm-all-threads.json" | tee "$out/gemm-all-threads.txt"
-for preset in enwik8-local-24x256 enwik8-local-12x512 enwik8-simple-24x256; do
-    "$aft" bench step --preset $preset --batch 2 --peer torch --peer-python "$python" --output "$out/step-$preset.json" | tee "$out/step-$preset.txt"
-done
-"$aft" bench step --preset enwik8-local-24x256 --batch 8 --samples 3 --output "$out/step-batch8.json" | tee "$out/step-batch8.txt"
-"$aft" bench decode --preset enwik8-local-24x256 --batch 1 64 --output "$out/decode.json" | tee "$out/decode.txt"
+
+run() {  # NAME, then the arguments of aft bench
+    local name=$1
+    shift
+    echo "== $name: aft bench $*" >&2
+    "$aft" bench "$@" --output "$out/$name.json" | tee "$out/$name.txt"
+}
+wanted() { [[ -z $stages || " $stages " == *" $1 "* ]]; }
+peer=(--peer torch --peer-python "$python")
+
+# One core: every kernel beside PyTorch on the same core, and the roofline of them.
+if wanted kernels; then
+    run kernels --threads 1 --shapes speed-table "${peer[@]}" --plot "$out/roofline.svg"
+fi
+# Two cores for the products, to hold against one.
+if wanted threads; then
+    run gemm-1 --threads 1 --filter 'gemm_*' --shapes speed-table
+    run gemm-2 --threads 2 --filter 'gemm_*' --shapes speed-table
+fi
+# Whole training steps on two cores; a process each, so that memory is that of one model.
+if wanted steps; then
+    for preset in enwik8-local-24x256 enwik8-local-12x512 enwik8-simple-24x256; do
+        run "step-$preset-batch2" step --threads 2 --preset $preset --batch 2 "${peer[@]}" --peer-forms eager,compiled,bf16
+    done
+    for preset in enwik8-local-24x256 enwik8-local-12x512; do
+        run "step-$preset-batch8" step --threads 2 --preset $preset --batch 8 --samples 5 "${peer[@]}" --peer-forms eager,compiled
+    done
+fi
+# Decoding and the start-up.
+if wanted decode; then
+    run decode decode --threads 2 --preset enwik8-local-24x256 --batch 1 64
+fi
+# Time per token against the length of a sequence.
+if wanted lengths; then
+    run lengths --threads 2 --samples 5 --shapes long-sequences
+fi
+python3 "$here/performance_table.py" "$out" > "$out/table.md"
+echo "table: $out/table.md" >&2

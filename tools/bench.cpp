@@ -3,8 +3,11 @@
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 
+#include <cmath>
 #include <cstdio>
 #include <fstream>
+#include <optional>
+#include <ranges>
 #include <sstream>
 
 #include "aft/error.h"
@@ -14,7 +17,9 @@
 #include "tools/bench/measure.h"
 #include "tools/bench/results.h"
 #include "tools/bench/roofline.h"
+#include "tools/bench/shape_lists.h"
 #include "tools/bench/step.h"
+#include "tools/bench/torch_operators.h"
 #include "tools/bench/workload.h"
 #include "tools/command.h"
 
@@ -32,6 +37,7 @@ struct Options {
     int samples = 9;
     double least_seconds = 0.02;
     bool cold = false, list = false;
+    PeerOptions peer;
 };
 
 struct Choice {
@@ -52,8 +58,7 @@ std::vector<std::pair<std::string, WorkShape>> given_shapes(const Options &optio
     std::vector<std::pair<std::string, WorkShape>> given;
     for (const std::string &shape : options.shapes) given.emplace_back("*", parse_shape(shape));
     for (const std::string &path : options.shape_files) {
-        std::ifstream file(path);
-        if (!file) throw UsageError("cannot read the shapes file '" + path + "'");
+        std::istringstream file(shape_list(path));
         int number = 0;
         for (std::string text; std::getline(file, text);) {
             number++;
@@ -106,31 +111,62 @@ void list(const std::vector<Choice> &choices, bool as_json) {
     if (as_json) std::puts(all.dump(2).c_str());
 }
 
-std::vector<Result> run(const std::vector<Choice> &choices, const Options &options, const Limits &limits, bool print) {
+// One workload of a group: where its samplers stand, ours first and then those of the peer's forms.
+struct Timing {
+    Result result;
+    size_t ours;
+    std::vector<std::tuple<std::string, size_t, int64_t>> peers;  // form, sampler, the peer's number for it
+};
+
+// Nothing when this build lacks what the workload needs (said, and the others are timed).
+std::optional<Result> make_result(const Choice &choice, const Options &options, const Limits &limits) {
+    try {
+        Result result;
+        result.work = choice.maker->make(choice.shape);
+        result.name = result.work.name() + (options.cold ? "/cold" : "");
+        result.cold = options.cold;
+        result.bound = bound_of(result.work, limits, options.cold);
+        return result;
+    } catch (const Error &error) {
+        spdlog::warn("warning: {} is left out: {}", choice.name(), error.what());
+        return std::nullopt;
+    }
+}
+
+std::vector<Result> run(const std::vector<Choice> &choices, const Options &options, const Limits &limits, TorchOperators *torch, bool print) {
     std::vector<Result> results;
-    if (print) std::fputs(table_head(false).c_str(), stdout);
+    if (print) std::fputs(table_head(torch && torch->ready()).c_str(), stdout);
     for (size_t first = 0; first < choices.size();) {
-        std::vector<Result> group;
+        std::vector<Timing> group;
         std::vector<Sampler> samplers;
         double bytes = 0;
         for (; first < choices.size() && (group.empty() || bytes < most_bytes_together); first++) {
             const Choice &choice = choices[first];
             spdlog::debug("preparing {}", choice.name());
-            Result result;
-            result.work = choice.maker->make(choice.shape);
-            result.name = result.work.name() + (options.cold ? "/cold" : "");
-            result.cold = options.cold;
-            result.bound = bound_of(result.work, limits, options.cold);
-            bytes += result.work.bytes;
-            const auto call = std::exchange(result.work.run, {});
+            auto result = make_result(choice, options, limits);
+            if (!result) continue;
+            bytes += result->work.bytes;
+            const auto call = std::exchange(result->work.run, {});
+            Timing timing{std::move(*result), samplers.size(), {}};
             samplers.push_back(options.cold ? cold_sampler(call, options.least_seconds) : warm_sampler(call, options.least_seconds));
-            group.push_back(std::move(result));
+            for (const std::string &form : torch ? torch->forms() : std::vector<std::string>())
+                if (auto prepared = torch->prepare(timing.result.work, form, options.least_seconds)) {
+                    timing.peers.emplace_back(form, samplers.size(), prepared->id);
+                    timing.result.notes[form] = prepared->note;
+                    samplers.push_back(std::move(prepared->sampler));
+                }
+            group.push_back(std::move(timing));
         }
         const std::vector<Measurement> times = measure(samplers, options.samples);
-        for (size_t n = 0; n < group.size(); n++) {
-            group[n].time = times[n];
-            if (print) std::fputs(table_line(group[n]).c_str(), stdout);
-            results.push_back(std::move(group[n]));
+        for (Timing &timing : group) {
+            timing.result.time = times[timing.ours];
+            for (const auto &[form, at, id] : timing.peers) {
+                const std::vector<double> seconds = times[at].seconds();
+                if (std::ranges::all_of(seconds, [](double s) { return std::isfinite(s); })) timing.result.peers[form] = times[at];
+                torch->drop(id);
+            }
+            if (print) std::fputs(table_line(timing.result).c_str(), stdout);
+            results.push_back(std::move(timing.result));
         }
         std::fflush(stdout);
     }
@@ -151,6 +187,8 @@ int compare_files(const Options &options, bool as_json) {
 
 int bench(const Options &options, const Common &common) {
     if (options.compare.size() == 2) return compare_files(options, common.json);
+    check(options.peer);
+    if (!options.peer.name.empty() && options.cold) throw UsageError("--peer times warm calls: leave out --cold");
     const std::vector<Choice> choices = choose(options);
     if (options.list) return list(choices, common.json), exit_done;
     const auto before = options.compare.empty() ? std::map<std::string, Timed>() : read_times(options.compare[0]);
@@ -158,7 +196,10 @@ int bench(const Options &options, const Common &common) {
     const Neighbours neighbours;
     const Limits all = measure_limits(thread_count());
     if (!common.json) std::fputs((format_limits(thread_count() == 1 ? all : measure_limits(1), all) + "\n").c_str(), stdout);
-    const std::vector<Result> results = run(choices, options, all, !common.json);
+    std::unique_ptr<TorchOperators> torch;
+    if (!options.peer.name.empty()) torch = std::make_unique<TorchOperators>(options.peer);
+    const std::vector<Result> results = run(choices, options, all, torch.get(), !common.json);
+    torch.reset();  // its CPU time counts as ours from here
     const double busy = neighbours.busy_cpus();
     if (busy > 0.1) spdlog::warn("warning: other programs used {:.1f} of {} CPUs during this run: its figures are too low", busy, cpu_count());
 
@@ -185,11 +226,12 @@ const Command command{"bench", "Time kernels and hold them against this machine'
     const auto what = "What to time", how = "How", out = "Results";
     app.add_option("--filter", o->filters, "Kernels whose name (or name/M:8/...) fits one of these globs")->group(what);
     app.add_option("--shape", o->shapes, "Sizes, for example M=4096,N=1536,K=512, for all kernels that take these letters")->group(what);
-    app.add_option("--shapes", o->shape_files, "File of such lines: KERNEL-GLOB SHAPE (# starts a comment)")->group(what);
+    app.add_option("--shapes", o->shape_files, "File of such lines, KERNEL-GLOB SHAPE (# starts a comment), or a list of this program: " + shape_list_names())->group(what);
     app.add_flag("--list", o->list, "Say what would be timed, and stop")->group(what);
     app.add_option("--samples", o->samples, "Samples of each, taken in turn")->check(CLI::Range(1, 1000))->group(how)->capture_default_str();
     app.add_option("--min-time", o->least_seconds, "Seconds of each sample")->check(CLI::Range(0.0, 60.0))->group(how)->capture_default_str();
     app.add_flag("--cold", o->cold, "Empty the caches before each call")->group(how);
+    add_peer_options(app, o->peer, "Peer");
     app.add_option("--output", o->output, "Write the results to a file, in Google Benchmark's JSON form")->group(out);
     app.add_option("--compare", o->compare, "Hold this run against a file of --output; two files: compare them and run nothing")->expected(1, 2)->group(out);
     app.add_option("--plot", o->plot, "Draw the roofline to an SVG file")->group(out);

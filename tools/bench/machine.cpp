@@ -110,10 +110,14 @@ std::string date_and_time() {
     return text;
 }
 
+// Not ru_maxrss: a child starts with its parent's, and it cannot be reset.
 int64_t peak_memory_bytes() {
-    rusage used{};
-    getrusage(RUSAGE_SELF, &used);
-    return int64_t(used.ru_maxrss) * 1024;
+    std::ifstream status("/proc/self/status");
+    for (std::string line; std::getline(status, line);)
+        if (line.starts_with("VmHWM:")) return std::atoll(line.c_str() + 6) * 1024;
+    return 0;
 }
+
+void reset_peak_memory() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
 }  // namespace aft::tool

@@ -25,6 +25,7 @@ private:
 };
 
 std::string date_and_time();  // ISO 8601, local
-int64_t peak_memory_bytes();  // of this process: the most that was resident
+int64_t peak_memory_bytes();  // of this process: the most that was resident since its start or the last reset
+void reset_peak_memory();
 
 }  // namespace aft::tool

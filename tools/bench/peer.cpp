@@ -10,7 +10,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "aft/error.h"
 
@@ -51,7 +50,7 @@ Peer::Peer(const std::vector<std::string> &command) {
     if (process_ < 0) give_up("it cannot be started");
     const auto ready = nlohmann::json::parse(line(), nullptr, false);
     if (!ready.is_object() || !ready.contains("ready")) give_up("its first line is no JSON");
-    version_ = ready.at("ready");
+    version_ = ready.at("ready"), note_ = ready.value("note", "");
 }
 
 Peer::~Peer() {
@@ -90,7 +89,22 @@ std::string Peer::line() {
     }
 }
 
+nlohmann::json Peer::ask(const nlohmann::json &question) {
+    if (in_ < 0) throw Error("it ended before");
+    const std::string text = question.dump() + "\n";
+    for (size_t at = 0; at < text.size();) {
+        const ssize_t put = write(in_, text.data() + at, text.size() - at);
+        if (put < 0 && errno == EINTR) continue;
+        if (put <= 0) give_up("it does not listen");
+        at += size_t(put);
+    }
+    auto answer = nlohmann::json::parse(line(), nullptr, false);
+    if (!answer.is_object()) give_up("its answer is no JSON");
+    return answer;
+}
+
 Peer::Step Peer::step() {
+    if (in_ < 0) throw Error("it ended before");
     if (write(in_, "step\n", 5) != 5) give_up("it does not listen");
     const auto answer = nlohmann::json::parse(line(), nullptr, false);
     if (!answer.is_object() || !answer.contains("seconds")) give_up("its answer is no time");

@@ -1,8 +1,9 @@
 // Another program that does the same work: started once, then asked for one timed step at a time, so that its samples and ours
-// alternate (tools/peers/torch_peer.py; one line of JSON per answer).
+// alternate (tools/peers/; one line of JSON per answer).
 #pragma once
 #include <sys/types.h>
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,9 @@ public:
         double seconds = 0, memory_bytes = 0;
     };
     Step step();
+    nlohmann::json ask(const nlohmann::json &question);  // the answer, an object; throws Error when there is none
     const std::string &version() const { return version_; }
+    const std::string &note() const { return note_; }  // how it does the work
 
 private:
     std::string line();
@@ -27,7 +30,7 @@ private:
 
     pid_t process_ = -1;
     int in_ = -1, out_ = -1;
-    std::string buffer_, log_, version_;
+    std::string buffer_, log_, version_, note_;
 };
 
 }  // namespace aft::tool

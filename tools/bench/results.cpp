@@ -66,7 +66,8 @@ std::string table_line(const Result &result) {
     std::string text = line(result, result.name, result.time, fmt::format("{:>6.1f}% of {}", 100 * result.share(), result.bound.name()));
     for (const auto &[form, time] : result.peers) {
         // Ratio of two medians; their spreads add.
-        text += line(result, "  torch " + form, time,
+        const auto note = result.notes.find(form);
+        text += line(result, "  torch " + form + (note == result.notes.end() || note->second.empty() ? "" : " (" + note->second + ")"), time,
                      fmt::format("{:>6.2f} x +- {:.2f}", time.centre() / result.time.centre(),
                                  time.centre() / result.time.centre() * (time.spread() + result.time.spread())));
     }
@@ -130,6 +131,7 @@ json to_json(const Result &result) {
         counters["torch_" + form + "_time"] = time.centre() * 1e9;
         counters["torch_" + form + "_spread"] = time.spread();
         counters["torch_" + form + "_ratio"] = time.centre() / result.time.centre();
+        if (const auto note = result.notes.find(form); note != result.notes.end() && !note->second.empty()) counters["torch_" + form + "_note"] = note->second;
     }
     return benchmark_entry(result.name, result.time, counters);
 }

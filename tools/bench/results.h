@@ -19,6 +19,7 @@ struct Result {
     Bound bound;
     bool cold = false;
     std::map<std::string, Measurement> peers;  // by form: "eager", "compiled" ...
+    std::map<std::string, std::string> notes;  // how that form computes it: "dense", "grouped conv1d" ...
 
     double share() const { return bound.seconds / time.centre(); }  // of the limit
 };

@@ -22,6 +22,8 @@
 #include "tools/bench/measure.h"
 #include "tools/bench/peer.h"
 #include "tools/bench/results.h"
+#include "tools/bench/startup.h"
+#include "tools/bench/torch_operators.h"
 #include "tools/recipes.h"
 
 namespace aft::tool {
@@ -30,11 +32,12 @@ namespace {
 using nlohmann::json;
 
 struct Options {
-    std::string preset = "enwik8-local-24x256", peer, python = "python3", script = AFT_PEERS_DIR "/torch_peer.py", output;
-    std::vector<std::string> forms = {"eager", "compiled"};
+    std::string preset = "enwik8-local-24x256", output;
+    PeerOptions peer;
     std::vector<int64_t> batches;
     int64_t context = 0;
     int samples = 7;
+    bool startup = false;
 };
 
 ModelConfig model_of(const Options &o) {
@@ -77,21 +80,23 @@ struct Row {
 
 std::vector<std::string> peer_command(const Options &o, const ModelConfig &c, int64_t batch, const std::string &form) {
     const auto text = [](int64_t n) { return std::to_string(n); };
-    return {o.python,    o.script,       "--mixer",  name_of(c.mixer),      "--form",   form,           "--layers", text(c.layers), "--channels",   text(c.channels),   "--context",
+    return {o.peer.python, o.peer.folder + "/torch_peer.py", "--mixer",  name_of(c.mixer),      "--form",   form,           "--layers", text(c.layers), "--channels",   text(c.channels),   "--context",
             text(c.context), "--window", text(c.window), "--rank",          text(c.bias_rank), "--heads", text(c.heads), "--taps", text(c.taps), "--vocabulary", text(c.vocabulary),
             "--batch",   text(batch),    "--threads", text(thread_count()), "--dropout", fmt::format("{}", c.dropout)};
 }
 
 json run_step(const Options &o, const ModelConfig &config, int64_t batch, const Limits &limits, bool print) {
+    reset_peak_memory();
     Training training(config, batch);
     training.step(), training.step();
     std::vector<Row> rows = {{"aft", {}, 0}};
     std::vector<std::unique_ptr<Peer>> peers;
-    if (!o.peer.empty())
-        for (const std::string &form : o.forms) {
+    if (!o.peer.name.empty())
+        for (const std::string &form : o.peer.forms) {
             try {
                 peers.push_back(std::make_unique<Peer>(peer_command(o, config, batch, form)));
-                rows.push_back({peers.back()->version() + " " + form, {}, 0});
+                const std::string &note = peers.back()->note();
+                rows.push_back({peers.back()->version() + " " + form + (note.empty() ? "" : ", " + note), {}, 0});
             } catch (const Error &error) {
                 spdlog::warn("warning: no peer torch {}: {}", form, error.what());
             }
@@ -99,9 +104,15 @@ json run_step(const Options &o, const ModelConfig &config, int64_t batch, const 
     for (int sample = 0; sample < o.samples; sample++) {
         rows[0].time.samples.push_back({training.step(), 1});
         for (size_t p = 0; p < peers.size(); p++) {
-            const Peer::Step step = peers[p]->step();
-            rows[p + 1].time.samples.push_back({step.seconds, 1});
-            rows[p + 1].memory = step.memory_bytes;
+            if (!peers[p]) continue;
+            try {
+                const Peer::Step step = peers[p]->step();
+                rows[p + 1].time.samples.push_back({step.seconds, 1});
+                rows[p + 1].memory = step.memory_bytes;
+            } catch (const Error &error) {
+                spdlog::warn("warning: the peer {} failed: {}", rows[p + 1].form, error.what());
+                peers[p].reset(), rows[p + 1].time.samples.clear();
+            }
         }
     }
     rows[0].memory = double(peak_memory_bytes());
@@ -109,11 +120,12 @@ json run_step(const Options &o, const ModelConfig &config, int64_t batch, const 
     const std::string name = "step/" + o.preset + "/batch:" + std::to_string(batch) + "/context:" + std::to_string(config.context);
     json entries = json::array();
     for (const Row &row : rows) {
+        if (row.time.samples.empty()) continue;
         const double seconds = row.time.centre(), share = flops / seconds / limits.fma, ratio = rows[0].time.centre() > 0 ? seconds / rows[0].time.centre() : 0;
         entries.push_back(benchmark_entry(name + "/" + row.form, row.time,
                                           {{"tokens_per_second", tokens / seconds}, {"model_flops_utilisation", share}, {"peak_memory_bytes", row.memory}, {"time_over_ours", ratio}}));
         if (print)
-            fmt::print("{:<44} {:<22} {:>9.0f} tokens/s  {:>6.1f} ms  spread {:>4.1f} %  {:>5.1f} % of FMA peak  {:>6.2f} GB{}\n", name, row.form, tokens / seconds, 1e3 * seconds,
+            fmt::print("{:<44} {:<36} {:>9.0f} tokens/s  {:>6.1f} ms  spread {:>4.1f} %  {:>5.1f} % of FMA peak  {:>6.2f} GB{}\n", name, row.form, tokens / seconds, 1e3 * seconds,
                        100 * row.time.spread(), 100 * share, row.memory * 1e-9, &row == &rows[0] ? "" : fmt::format("  we are {:.2f} x", ratio));
     }
     std::fflush(stdout);
@@ -145,25 +157,36 @@ json run_decode(const Options &o, const ModelConfig &config, int64_t batch, cons
     const double seconds = time.centre(), share = bound.seconds / seconds;
     const std::string name = "decode/" + o.preset + "/batch:" + std::to_string(batch);
     if (print) {
-        fmt::print("{:<44} {:>9.0f} tokens/s  {:>7.3f} ms a token  spread {:>4.1f} %  {:>5.1f} % of {} ({:.0f} MB of weights)\n", name, double(batch) / seconds, 1e3 * seconds,
-                   100 * time.spread(), 100 * share, bound.name(), 1e-6 * weights);
+        fmt::print("{:<44} {:>9.0f} tokens/s  {:>8.1f} a sequence  {:>7.3f} ms a token  spread {:>4.1f} %  {:>5.1f} % of {} ({:.0f} MB of weights)\n", name, double(batch) / seconds, 1 / seconds,
+                   1e3 * seconds, 100 * time.spread(), 100 * share, bound.name(), 1e-6 * weights);
         std::fflush(stdout);
     }
-    return json::array({benchmark_entry(name, time, {{"tokens_per_second", double(batch) / seconds}, {"share_of_limit", share}})});
+    return json::array({benchmark_entry(name, time, {{"tokens_per_second", double(batch) / seconds}, {"tokens_per_second_of_a_sequence", 1 / seconds},
+                                                     {"weight_bytes", weights}, {"limited_by", bound.name()}, {"share_of_limit", share}, {"share_of_fma_peak", work.flops / seconds / limits.fma}})});
+}
+
+// From the program's start to its first byte of text, with the model's file in the page cache.
+json run_startup(const Options &o, const ModelConfig &config, bool print) {
+    const Measurement time = time_to_first_token(config, thread_count(), o.samples);
+    const std::string name = "startup/" + o.preset;
+    if (print)
+        fmt::print("{:<44} {:>9.3f} s to the first token  spread {:>4.1f} %  ({:.1f} M parameters)\n", name, time.centre(), 100 * time.spread(), 1e-6 * double(parameter_count(config)));
+    return benchmark_entry(name, time, {{"parameters", parameter_count(config)}});
 }
 
 using Runner = json (*)(const Options &, const ModelConfig &, int64_t, const Limits &, bool);
 
 int run(const Options &o, const Common &common, Runner runner) {
-    if (!o.peer.empty() && o.peer != "torch") throw UsageError("--peer '" + o.peer + "' is not known: torch");
+    check(o.peer);
     const ModelConfig config = model_of(o);
     const Neighbours neighbours;
     const Limits limits = measure_limits(thread_count());
     json entries = json::array();
     for (const int64_t batch : o.batches)
         for (const json &entry : runner(o, config, batch, limits, !common.json)) entries.push_back(entry);
+    if (o.startup) entries.push_back(run_startup(o, config, !common.json));
     const double busy = neighbours.busy_cpus();
-    if (busy > 0.1 && o.peer.empty()) spdlog::warn("warning: other programs used {:.1f} of {} CPUs during this run: its figures are too low", busy, cpu_count());
+    if (busy > 0.1) spdlog::warn("warning: other programs used {:.1f} of {} CPUs during this run: its figures are too low", busy, cpu_count());
     const json file = {{"context", bench_context(&limits, busy)}, {"benchmarks", entries}};
     if (common.json) std::puts(file.dump(2).c_str());
     if (!o.output.empty()) write_json_file(o.output, file);
@@ -186,13 +209,11 @@ std::function<std::function<int()>()> add_model_benchmarks(CLI::App &bench, cons
     auto step_options = std::make_shared<Options>(), decode_options = std::make_shared<Options>();
     CLI::App *step = bench.add_subcommand("step", "Whole training steps: tokens/s, share of the FMA peak, memory");
     add_options(*step, *step_options, 2);
-    step->add_option("--peer", step_options->peer, "Alternate with the same model in another program: torch");
-    step->add_option("--peer-python", step_options->python, "The Python that has PyTorch")->capture_default_str();
-    step->add_option("--peer-script", step_options->script, "The peer's program")->capture_default_str();
-    step->add_option("--peer-forms", step_options->forms, "eager, compiled, bf16")->check(CLI::IsMember({"eager", "compiled", "bf16"}))->delimiter(',');
+    add_peer_options(*step, step_options->peer, "Peer");
     step->footer("Example: aft bench step --preset enwik8-local-24x256 --batch 2 --peer torch");
     CLI::App *decode = bench.add_subcommand("decode", "Decoding: tokens/s, share of the bound set by reading the weights");
     add_options(*decode, *decode_options, 1);
+    decode->add_flag("--startup,!--no-startup", decode_options->startup, "Time the start of the program up to its first token too")->default_val(true);
     decode->footer("Example: aft bench decode --preset enwik8-local-24x256 --batch 1 64");
     bench.require_subcommand(0, 1);
     return [=, &common]() -> std::function<int()> {

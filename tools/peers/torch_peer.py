@@ -1,13 +1,10 @@
 """The PyTorch side of `aft bench --peer torch`: the same model, the same shapes, one training step at a time.
 
 Speaks lines: prints {"ready": ...} once warm, then answers every line on stdin with the seconds of one step.
-The mixers take the fastest honest form known for PyTorch: AFT-full and AFT-local as one dense product with
-[exp(k) v | exp(k)] (for AFT-local at T = 1,024 faster than a chunked band with running sums), AFT-simple by running sums,
-AFT-conv by a grouped convolution. They subtract a maximum over the sequence, as public code does.
+The mixers are those of torch_mixers.py; for AFT-local the faster of its two forms, timed at the start.
 """
 import argparse
 import json
-import resource
 import sys
 import time
 
@@ -15,21 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import torch_mixers as mixers
+
 
 class Mixer(nn.Module):
-    def __init__(self, a):
+    def __init__(self, a, local):
         super().__init__()
-        self.kind, self.window, self.heads = a.mixer, a.window, a.heads or a.channels
+        self.kind, self.window, self.heads, self.local = a.mixer, a.window, a.heads or a.channels, local
         keys = self.heads if a.mixer == "conv" else a.channels
         self.sizes = [a.channels, keys, a.channels]
         self.fused = nn.Linear(a.channels, sum(self.sizes))
         if a.mixer in ("full", "local"):
             self.u = nn.Parameter(torch.randn(a.context, a.rank) * 0.1)
             self.v = nn.Parameter(torch.randn(a.context, a.rank) * 0.1)
-            t = torch.arange(a.context)
-            distance = t[:, None] - t[None, :]
-            self.register_buffer("future", distance < 0, persistent=False)
-            self.register_buffer("outside", (distance >= a.window) | (distance < 0), persistent=False)
         if a.mixer == "conv":
             self.filter = nn.Parameter(torch.randn(self.heads, a.taps))
             self.gamma = nn.Parameter(torch.zeros(self.heads))
@@ -37,31 +32,15 @@ class Mixer(nn.Module):
 
     def forward(self, x):
         q, k, v = self.fused(x).split(self.sizes, -1)
-        e = torch.exp(k - k.amax(1, keepdim=True))
+        T = x.shape[1]
         if self.kind == "simple":
-            return torch.sigmoid(q) * torch.cumsum(e * v, 1) / torch.cumsum(e, 1)
+            return mixers.simple(q, k, v)
         if self.kind == "conv":
-            return torch.sigmoid(q) * self.convolve(e, v)
-        w = self.u @ self.v.T
+            mean, var = self.filter.mean(1, keepdim=True), self.filter.var(1, keepdim=True, unbiased=False)
+            return mixers.conv(q, k, v, self.gamma[:, None] * (self.filter - mean) / torch.sqrt(var + 1e-5) + self.beta[:, None])
         if self.kind == "local":
-            w = w.masked_fill(self.outside, 0.0)
-        w = w.masked_fill(self.future, float("-inf"))
-        weights = torch.exp(w - w.amax(1, keepdim=True))
-        num, den = (weights @ torch.cat([e * v, e], -1)).chunk(2, -1)
-        return torch.sigmoid(q) * num / den
-
-    def convolve(self, e, v):
-        mean, var = self.filter.mean(1, keepdim=True), self.filter.var(1, keepdim=True, unbiased=False)
-        w = self.gamma[:, None] * (self.filter - mean) / torch.sqrt(var + 1e-5) + self.beta[:, None]
-        taps = (torch.exp(w) - 1).unsqueeze(1)
-        group, s = v.shape[-1] // self.heads, w.shape[1]
-        wide = e.repeat_interleave(group, -1)
-        both = F.pad(torch.cat([wide * v, e], -1).transpose(1, 2), (s - 1, 0))
-        kernel = torch.cat([taps.repeat_interleave(group, 0), taps], 0)
-        near = F.conv1d(both, kernel, groups=kernel.shape[0]).transpose(1, 2)
-        num = near[..., : v.shape[-1]] + torch.cumsum(wide * v, 1)
-        den = near[..., v.shape[-1]:] + torch.cumsum(e, 1)
-        return num / den.repeat_interleave(group, -1)
+            return self.local(q, k, v, self.u[:T], self.v[:T], self.window)
+        return mixers.full(q, k, v, self.u[:T], self.v[:T])
 
 
 class Attention(nn.Module):
@@ -75,10 +54,10 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, a):
+    def __init__(self, a, local):
         super().__init__()
         self.norm1, self.norm2, self.drop = nn.LayerNorm(a.channels), nn.LayerNorm(a.channels), nn.Dropout(a.dropout)
-        self.mixer = Attention(a) if a.mixer == "attention" else Mixer(a)
+        self.mixer = Attention(a) if a.mixer == "attention" else Mixer(a, local)
         self.up, self.down = nn.Linear(a.channels, 4 * a.channels), nn.Linear(4 * a.channels, a.channels)
 
     def forward(self, x):
@@ -87,12 +66,12 @@ class Block(nn.Module):
 
 
 class Model(nn.Module):
-    def __init__(self, a):
+    def __init__(self, a, local=None):
         super().__init__()
         self.embedding = nn.Embedding(a.vocabulary, a.channels)
         self.position = nn.Parameter(torch.randn(a.context, a.channels) * 0.02)
         self.drop = nn.Dropout(a.dropout)
-        self.blocks = nn.ModuleList(Block(a) for _ in range(a.layers))
+        self.blocks = nn.ModuleList(Block(a, local) for _ in range(a.layers))
         self.norm, self.head = nn.LayerNorm(a.channels), nn.Linear(a.channels, a.vocabulary)
 
     def forward(self, tokens):
@@ -100,6 +79,11 @@ class Model(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.head(self.norm(x))
+
+
+def peak_memory():  # ru_maxrss would start with that of the program which started this one
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
 
 
 def main():
@@ -112,7 +96,8 @@ def main():
     a = p.parse_args()
     torch.set_num_threads(a.threads)
     torch.manual_seed(0)
-    model = Model(a)
+    local, note = mixers.local_form(a.batch, a.context, a.channels, a.rank, a.window) if a.mixer == "local" else (None, "")
+    model = Model(a, local)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.5, fused=True)
     run = torch.compile(model) if a.form == "compiled" else model
     tokens = torch.randint(a.vocabulary, (a.batch, a.context + 1))
@@ -130,10 +115,9 @@ def main():
 
     for _ in range(2):
         step()
-    memory = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"ready": "PyTorch " + torch.__version__, "parameters": sum(x.numel() for x in model.parameters())}), flush=True)
+    print(json.dumps({"ready": "PyTorch " + torch.__version__, "note": note, "parameters": sum(x.numel() for x in model.parameters())}), flush=True)
     for _ in sys.stdin:
-        print(json.dumps({"seconds": step(), "memory_bytes": memory()}), flush=True)
+        print(json.dumps({"seconds": step(), "memory_bytes": peak_memory()}), flush=True)
 
 
 if __name__ == "__main__":
