@@ -216,7 +216,14 @@ std::function<std::function<int()>()> add_model_benchmarks(CLI::App &bench, cons
     decode->add_flag("--startup,!--no-startup", decode_options->startup, "Time the start of the program up to its first token too")->default_val(true);
     decode->footer("Example: aft bench decode --preset enwik8-local-24x256 --batch 1 64");
     bench.require_subcommand(0, 1);
+    // fallthrough() is for the common options; those of bench itself would go unused.
+    const auto refuse = [&bench](const CLI::App &app) {
+        for (const CLI::Option *option : bench.get_options())
+            if (option->count() > 0 && option->get_group() != "Common") throw UsageError("bench " + app.get_name() + " has no " + option->get_name());
+    };
     return [=, &common]() -> std::function<int()> {
+        for (const CLI::App *app : {step, decode})
+            if (app->parsed()) refuse(*app);
         if (step->parsed()) return [=, &common] { return run(*step_options, common, run_step); };
         if (decode->parsed()) return [=, &common] { return run(*decode_options, common, run_decode); };
         return {};
