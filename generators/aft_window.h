@@ -208,27 +208,26 @@ struct WindowDotsInputs {
 };
 
 // dots(k, t) (+)= sum_{x, panel} a(x, t, panel) b(x, p(t, k) - missing, panel): w = u v^T, and dw, inside the band only.
-// X is a multiple of 16. Partial sums run along x in vector lanes, which also halves the digits lost in long sums.
+// X is a multiple of 16. The rows of a granule see the same rows of b, so a tile is some rows of one granule (i) by some columns (k):
+// each vector that it loads serves several products. Partial sums run along x in vector lanes, which also halves the digits lost
+// in long sums.
 struct WindowDots {
-    Halide::Var k{"k"}, t{"t"}, l{"l"};
+    Halide::Var k{"k"}, t{"t"}, l{"l"}, i{"i"}, tile{"tile"};
     Halide::RDom r, lane;
-    Halide::Func partial{"partial"}, dots{"dots"};
+    Halide::Func partial{"partial"}, total{"total"}, dots{"dots"};
 
-    WindowDots(const WindowDotsInputs &in, int lanes, Halide::Type type) {
+    WindowDots(const WindowDotsInputs &in, int tile_rows, int lanes, Halide::Type type) {
         using namespace Halide;
         r = RDom(0, in.X / lanes, 0, in.panels, "r"), lane = RDom(0, lanes, "lane");
-        const Expr row = inside(t, in.rows);
-        const Expr other = clamp(likely(t / window_granule * window_granule + k - in.missing), 0, in.b_rows - 1);
+        const Expr first = tile / (window_granule / tile_rows) * window_granule;
+        const Expr row = inside(tile * tile_rows + i, in.rows), other = clamp(likely(first + k - in.missing), 0, in.b_rows - 1);
         const Expr x = r.x * lanes + l;
-        partial(l, k, t) = cast(type, 0);
-        partial(l, k, t) += cast(type, in.a(x, row, r.y)) * cast(type, in.b(x, other, r.y));
-        Func sum{"sum"};
+        partial(l, k, i, tile) = cast(type, 0);
+        partial(l, k, i, tile) += cast(type, in.a(x, row, r.y)) * cast(type, in.b(x, other, r.y));
+        total(k, i, tile) += partial(lane, k, i, tile);
         dots(k, t) = undef(type);
-        sum(k, t) += partial(lane, k, t);
-        total = sum;
-        dots(k, t) = select(in.accumulate == 0, cast(type, 0), dots(k, t)) + sum(k, t);
+        dots(k, t) = select(in.accumulate == 0, cast(type, 0), dots(k, t)) + total(k, t % tile_rows, t / tile_rows);
     }
-    Halide::Func total;
 };
 
 // Where an entry of a table stands; rows are queries (direction -1: keys are not later) or keys (+1), 0: not causal.
@@ -318,6 +317,7 @@ struct WindowApply {
 struct WindowPlan {
     WindowTile tile;
     int lanes;
+    int dot_rows = 1;  // of a tile of dot products; divides the granule
     std::function<void(WindowRange &)> range;
     std::function<void(WindowKeys &)> keys;
     std::function<void(WindowQueries &)> queries;

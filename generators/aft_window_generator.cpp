@@ -164,7 +164,7 @@ public:
         b.dim(0).set_extent(X), b.dim(2).set_extent(panels);
         dots.dim(1).set_extent(rows);
         const WindowPlan plan = plan_aft_window(request("dots"));
-        WindowDots window({a, b, accumulate, missing, X, panels, rows, b.dim(1).extent()}, plan.lanes, type);
+        WindowDots window({a, b, accumulate, missing, X, panels, rows, b.dim(1).extent()}, plan.dot_rows, plan.lanes, type);
         plan.dots(window);
         dots = window.dots;
     }

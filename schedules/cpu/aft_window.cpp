@@ -69,12 +69,14 @@ WindowPlan plan_aft_window(const Request &request) {
         const bool inside = knobs.only(mix, "panels_inside", 0, {0, 1}, "1: rows of the epilogue are read whole; 0: a panel's pack stays in L1");
         const int dot_rows = knobs.only(dots, "dot_rows", 4, {2, 4, 6}, "rows of a tile of dot products; each loads a vector for dot_columns FMA");
         const int dot_columns = knobs.only(dots, "dot_columns", registers == 32 ? 4 : 2, {1, 2, 4}, "columns of that tile; divides the table's width");
+        const int dot_unroll = knobs.only(dots, "dot_unroll", 2, {1, 2}, "vectors a turn: a panel has two of 16 lanes, so its addresses are made once");
         knobs.require(dot_rows * dot_columns + dot_columns + 1 <= registers, "partial sums, vectors of one side and one of the other fit the registers");
         const int task_rows = knobs.only(request.part == "rows", "task_rows", 64, {16, 64, 256}, "rows of a task: some microseconds");
 
         WindowPlan plan;
         plan.tile = {rows, unroll};
         plan.lanes = lanes;
+        plan.dot_rows = dot_rows;
         plan.range = [=](WindowRange &w) {
             w.range.vectorize(w.c, lanes, guard);
             w.range.update().reorder(w.c, w.r.x).vectorize(w.c, lanes, guard);
@@ -112,11 +114,15 @@ WindowPlan plan_aft_window(const Request &request) {
             Var to{"to"}, ti{"ti"}, ko{"ko"}, ki{"ki"}, tb{"tb"};
             w.dots.update().split(w.t, to, ti, dot_rows, guard).split(w.k, ko, ki, dot_columns, guard).reorder(ki, ti, ko, to).unroll(ki).unroll(ti);
             w.dots.update().split(to, tb, to, 8, guard).parallel(tb);
-            w.total.compute_at(w.dots, ko).store_in(MemoryType::Register).bound_extent(w.k, dot_columns).bound_extent(w.t, dot_rows).unroll(w.k).unroll(w.t);
-            w.total.update().reorder(w.lane.x, w.k, w.t).atomic().vectorize(w.lane.x).unroll(w.k).unroll(w.t);
+            w.total.compute_at(w.dots, ko).store_in(MemoryType::Register).bound_extent(w.k, dot_columns).bound_extent(w.i, dot_rows).bound_extent(w.tile, 1);
+            w.total.unroll(w.k).unroll(w.i);
+            w.total.update().reorder(w.lane.x, w.k, w.i, w.tile).atomic().vectorize(w.lane.x).unroll(w.k).unroll(w.i);
             w.partial.compute_at(w.dots, ko).store_in(MemoryType::Register);
-            w.partial.bound_extent(w.l, lanes).bound_extent(w.k, dot_columns).bound_extent(w.t, dot_rows).vectorize(w.l).unroll(w.k).unroll(w.t);
-            w.partial.update().reorder(w.l, w.k, w.t, w.r.x, w.r.y).vectorize(w.l).unroll(w.k).unroll(w.t);
+            w.partial.bound_extent(w.l, lanes).bound_extent(w.k, dot_columns).bound_extent(w.i, dot_rows).bound_extent(w.tile, 1);
+            w.partial.vectorize(w.l).unroll(w.k).unroll(w.i);
+            auto sums = w.partial.update();
+            sums.reorder(w.l, w.k, w.i, w.r.x, w.r.y, w.tile).vectorize(w.l).unroll(w.k).unroll(w.i);
+            if (dot_unroll > 1) sums.unroll(w.r.x, dot_unroll, guard);
         };
         plan.table = [=](WindowTable &w) {
             Var to{"to"}, ti{"ti"};
