@@ -138,10 +138,11 @@ WindowPlan plan_aft_window(const Request &request) {
             w.sum.update().reorder(w.k, w.r.x, w.t).vectorize(w.k, lanes, guard);
         };
         plan.apply = [=](WindowApply &w) {
-            Var to{"to"}, ti{"ti"}, xo{"xo"}, xi{"xi"};
+            Var tb{"tb"}, to{"to"}, ti{"ti"}, xo{"xo"}, xi{"xi"};
             auto out = w.out.update();
             out.split(w.x, xo, xi, 2 * lanes, guard).split(w.t, to, ti, rows, guard).reorder(xi, ti, xo, to);
-            out.vectorize(xi, lanes).unroll(xi).unroll(ti).parallel(to);
+            out.vectorize(xi, lanes).unroll(xi).unroll(ti);
+            out.split(to, tb, to, 8, guard).parallel(tb);  // a tile alone is 3 microseconds of work: less than handing it over
             w.sum.compute_at(w.out, xo).store_in(MemoryType::Register).bound_extent(w.x, 2 * lanes).bound_extent(w.t, rows);
             w.sum.vectorize(w.x, lanes).unroll(w.x).unroll(w.t);
             w.sum.update().reorder(w.x, w.t, w.k.x, w.k.y).vectorize(w.x, lanes).unroll(w.x).unroll(w.t).unroll(w.k.x);
