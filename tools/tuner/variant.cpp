@@ -1,6 +1,7 @@
 #include "tools/tuner/variant.h"
 
 #include <atomic>
+#include <deque>
 
 namespace aft::tool {
 namespace {
@@ -16,15 +17,22 @@ struct Counter {
     }
 };
 
+// Tables and their variants are handed out as references for good, so they are kept until the process ends.
+template <class T>
+T &kept(T value) {
+    static auto *all = new std::deque<T>;  // not destroyed: a thread of the pool may still run a kernel
+    return all->emplace_back(std::move(value));
+}
+
 // Puts make(kernel's variant) in the variant's place; false when the kernel has no such variant.
 template <class... Arguments>
 bool replace(Kernel<Arguments...> &kernel, const std::string &symbol, auto make) {
     using Variant = typename Kernel<Arguments...>::Variant;
     for (size_t n = 0; n < kernel.variants.size(); n++) {
         if (symbol != kernel.variants[n].name) continue;
-        auto *copy = new std::vector<Variant>(kernel.variants.begin(), kernel.variants.end());  // of the table, which is never freed
-        (*copy)[n].run = make((*copy)[n].run);
-        kernel.variants = *copy;
+        auto &copy = kept(std::vector<Variant>(kernel.variants.begin(), kernel.variants.end()));
+        copy[n].run = make(copy[n].run);
+        kernel.variants = copy;
         return true;
     }
     return false;
@@ -53,19 +61,19 @@ std::vector<VariantInfo> variants_of(const KernelTable &table) {
 }
 
 const KernelTable &table_with(const KernelTable &table, const std::string &symbol, void *run) {
-    auto *copy = new KernelTable(table);
+    KernelTable &copy = kept(table);
     bool found = false;
-    copy->each([&](auto &kernel) {
+    copy.each([&](auto &kernel) {
         found |= replace(kernel, symbol, [&](auto old) { return reinterpret_cast<decltype(old)>(run); });
     });
     if (!found) unknown(table, symbol);
-    return *copy;
+    return copy;
 }
 
 CountingTable counting_table(const KernelTable &table, const std::string &symbol) {
-    auto *copy = new KernelTable(table);
-    CountingTable counting{copy, nullptr};
-    copy->each([&](auto &kernel) { count_calls(kernel, symbol, counting); });
+    KernelTable &copy = kept(table);
+    CountingTable counting{&copy, nullptr};
+    copy.each([&](auto &kernel) { count_calls(kernel, symbol, counting); });
     if (!counting.calls) unknown(table, symbol);
     return counting;
 }
