@@ -94,9 +94,9 @@ struct Gemm {
             product(j, i, block) += at_a(min(i, M - 1), r) * b(inside(j, N), r);
         }
 
-        const auto before = [&](Expr c) {  // no zeroing pass: the first block overwrites
+        const auto before = [&](Expr c) {  // no zeroing pass: the first block overwrites, and does not read what it overwrites
             const Expr fresh = extras.accumulate.defined() ? blocks == 0 && extras.accumulate == 0 : blocks == 0;
-            return select(fresh, 0.0f, c);
+            return only_if(fresh, 0.0f, c);
         };
         const Expr sum = product(j, i, blocks), last = blocks == block_count - 1;
         if (epilogue == GemmEpilogue::bias_gelu) {

@@ -18,6 +18,12 @@ inline Halide::Expr strict_difference(Halide::Expr x, Halide::Expr y) {
     return Halide::Internal::Call::make(x.type(), Halide::Internal::Call::strict_sub, {x, y}, Halide::Internal::Call::PureIntrinsic);
 }
 
+// One of two values of which only the chosen one is computed: a branch, where select would load what it does not use. The
+// condition must be the same for all lanes.
+inline Halide::Expr only_if(Halide::Expr condition, Halide::Expr yes, Halide::Expr no) {
+    return Halide::Internal::Call::make(yes.type(), Halide::Internal::Call::if_then_else, {condition, yes, no}, Halide::Internal::Call::PureIntrinsic);
+}
+
 // exp(x) for x <= 88: Cody-Waite reduction, degree-5 minimax polynomial (Cephes expf), relative error < 1e-7. Clamped
 // below at exp(-87.3): never 0, never subnormal, so a sum that must notice underflow tests its denominator.
 inline Halide::Expr exp_clamped(Halide::Expr x) {

@@ -36,6 +36,11 @@ void schedule_gemm(Gemm &g, const Numbers &n) {
     else
         tiles.reorder(ji, ii, io, jo, g.blocks, jb).parallel(jb);
 
+    // Halide partitions the outermost loop that it can and leaves its first and last turn as they are, inner loops included: here
+    // the loops over blocks, of which most products have one, whose packing would then read element by element.
+    // So only the loops that copy are partitioned, and those of the tile test a guard that costs nothing.
+    if (packed) tiles.never_partition({jb, g.blocks}).always_partition(jo);
+
     // The accumulators: a register tile, never memory.
     g.product.compute_at(g.c, packed ? jo : io).store_in(MemoryType::Register);
     g.product.bound_extent(g.j, columns).bound_extent(g.i, rows).unroll(g.i);
