@@ -132,8 +132,10 @@ function(aft_add_kernels LIBRARY)
     aft_json_strings(runtime ${AFT_KERNEL_DIR}/halide_runtime.o)
     aft_json_strings(tuned ${AFT_TUNED_DIR})
     aft_json_strings(compiler ${CMAKE_CXX_COMPILER})
+    get_filename_component(halide_lib ${Halide_DIR}/../.. ABSOLUTE)  # <lib>/cmake/Halide; the autoschedulers' plugins are there
+    aft_json_strings(autoschedulers ${halide_lib})
     file(CONFIGURE OUTPUT ${AFT_KERNEL_DIR}/manifest.json @ONLY CONTENT
-         "{\"halide\": \"${Halide_VERSION}\", \"runtime\": ${runtime}, \"tuned\": ${tuned}, \"compiler\": ${compiler},\n \"kernels\": [${entries}\n]}\n")
+         "{\"halide\": \"${Halide_VERSION}\", \"runtime\": ${runtime}, \"tuned\": ${tuned}, \"compiler\": ${compiler}, \"autoschedulers\": ${autoschedulers},\n \"kernels\": [${entries}\n]}\n")
 
     add_custom_command(OUTPUT ${AFT_KERNEL_DIR}/halide_runtime.o
                        COMMAND generate_gemm -r halide_runtime -o ${AFT_KERNEL_DIR} -e object target=x86-64-linux

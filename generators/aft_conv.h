@@ -233,6 +233,7 @@ struct ConvPlan {
     std::function<void(ConvFilter &)> filter;
     std::function<void(ConvHeads &)> heads;
     std::function<void(ConvStep &)> step;
+    void drop_moves() { no_moves(keys, queries, forward, backward, filter, heads, step); }
 };
 ConvPlan plan_aft_conv(const Request &request);
 

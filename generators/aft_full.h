@@ -97,6 +97,7 @@ struct AftFullPlan {
     std::function<void(AftReference &)> reference;
     std::function<void(AftProducts &)> products;
     std::function<void(AftStep &)> step;
+    void drop_moves() { no_moves(rows, range, tile, reference, products, step); }
 };
 AftFullPlan plan_aft_full(const Request &request);
 

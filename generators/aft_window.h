@@ -329,6 +329,7 @@ struct WindowPlan {
     std::function<void(WindowTranspose &)> transpose;
     std::function<void(WindowBiasGradient &)> bias_gradient;
     std::function<void(WindowApply &)> apply;
+    void drop_moves() { no_moves(range, keys, queries, forward, backward, total, dots, table, transpose, bias_gradient, apply); }
 };
 WindowPlan plan_aft_window(const Request &request);
 

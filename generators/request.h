@@ -20,6 +20,13 @@ struct Request {
     std::string report;   // file for the origin of the values, the values and the knob space; "" for none
     std::string check;    // the tuner's file of knob values, one set a line: the answers go to <check>.answers and the
                           // program ends before it has built anything; "" for none
+    bool autoscheduled = false;  // one of Halide's autoschedulers makes the moves: the plan gives the formulation only
 };
+
+// For a plan of several closures: makes them do nothing. (A plan that is a closure, or whose only one is `schedule`, needs none.)
+template <class... Moves>
+void no_moves(Moves &...moves) {
+    ((moves = [](auto &&...) {}), ...);
+}
 
 }  // namespace aft

@@ -8,6 +8,17 @@
 
 namespace aft {
 
+// Leaves a plan its numbers and the formulation.
+template <class Plan>
+void drop_moves(Plan &plan) {
+    if constexpr (requires { plan.drop_moves(); })
+        plan.drop_moves();
+    else if constexpr (requires { plan.schedule; })
+        no_moves(plan.schedule);
+    else
+        no_moves(plan);
+}
+
 // make(machine, knobs) -> Plan declares the knobs and uses their values.
 template <class Make>
 auto planned(const Request &request, Make make) {
@@ -19,6 +30,7 @@ auto planned(const Request &request, Make make) {
     }
     const Knobs chosen = choose([&](Knobs &knobs) { plan = make(machine, knobs); }, request.given, request.records);
     if (!request.report.empty()) write_report(request.report, chosen);
+    if (request.autoscheduled) drop_moves(plan);
     return plan;
 }
 

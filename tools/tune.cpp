@@ -12,8 +12,10 @@
 #include "aft/threads.h"
 #include "kernel_table.h"
 #include "tools/bench/machine.h"
+#include "tools/bench/measure.h"
 #include "tools/bench/workload.h"
 #include "tools/command.h"
+#include "tools/tuner/autoschedule.h"
 #include "tools/tuner/search.h"
 #include "tools/tuner/session.h"
 #include "tools/tuner/simulate.h"
@@ -28,7 +30,7 @@ using nlohmann::json;
 namespace fs = std::filesystem;
 
 struct Options {
-    std::vector<std::string> filters = {"*"}, shapes, compare;
+    std::vector<std::string> filters = {"*"}, shapes, compare, autoschedulers;
     std::string simulate, budget = "10m", out, build_dir = AFT_BUILD_DIR;
     TuneOptions tune;
     bool list = false, dry_run = false;
@@ -82,9 +84,9 @@ std::vector<Job> find_jobs(const Options &options, const Manifest &manifest, con
     return jobs;
 }
 
-// Why a kernel is not tuned; "" when it is.
-std::string obstacle(const Job &job) {
-    if (job.task.space.points.size() < 2) return "its space has one point";
+// Why a kernel is not tuned; "" when it is. An autoscheduler needs no knobs.
+std::string obstacle(const Job &job, bool searched = true) {
+    if (searched && job.task.space.points.size() < 2) return "its space has one point";
     if (job.shapes.empty()) return "no workload times it at these shapes";
     return "";
 }
@@ -117,8 +119,33 @@ std::string record_file(const Options &options, const Manifest &manifest, const 
     return (out / job.task.entry->target / (job.task.entry->record + ".json")).string();
 }
 
+// --autoscheduler: Halide's beside ours, and nothing is recorded.
+int try_autoschedulers(const Options &options, const Common &common, const std::vector<Job> &jobs, const std::vector<std::string> &names) {
+    json results = json::array();
+    const double end = now() + seconds_of(options.budget);
+    if (!options.dry_run) watch_interrupts();
+    for (size_t n = 0; n < jobs.size() && interrupts() == 0; n++) {
+        const Job &job = jobs[n];
+        TuneOptions o = options.tune;
+        o.shapes = job.shapes, o.threads = common.threads ? common.threads : 1, o.budget_s = std::max(0.0, end - now()) / double(jobs.size() - n);
+        if (!options.dry_run) {
+            results.push_back(compare_autoschedulers(job.task, o, names));
+            continue;
+        }
+        results.push_back({{"symbol", job.task.entry->symbol}, {"autoschedulers", names}, {"shapes", few_of(job.shapes)}});
+        if (!common.json) std::printf("%s: %s at %s\n", job.task.entry->symbol.c_str(), fmt::format("{}", fmt::join(names, ", ")).c_str(), fmt::format("{}", fmt::join(few_of(job.shapes), " ")).c_str());
+    }
+    if (common.json)
+        std::puts(json{{"autoschedulers", names}, {"kernels", results}, {"interrupted", interrupts() > 0}}.dump(1).c_str());
+    else if (!options.dry_run)
+        std::fputs(autoscheduler_table(results, names).c_str(), stdout);
+    return exit_done;
+}
+
 int tune_all(const Options &options, const Common &common) {
     const Manifest manifest = read_manifest(options.build_dir);
+    const std::vector<std::string> autoschedulers = autoschedulers_of(options.autoschedulers, manifest);
+    const bool searched = autoschedulers.empty();
     const KernelTable &table = kernels();
     const double budget = seconds_of(options.budget);
     std::vector<Job> jobs = find_jobs(options, manifest, table);
@@ -131,10 +158,11 @@ int tune_all(const Options &options, const Common &common) {
             print_list(jobs);
         return exit_done;
     }
-    if (options.shapes.empty()) std::erase_if(jobs, [](const Job &job) { return !obstacle(job).empty(); });
+    if (options.shapes.empty()) std::erase_if(jobs, [&](const Job &job) { return !obstacle(job, searched).empty(); });
     if (jobs.empty()) throw UsageError("none of these kernels can be tuned: aft tune --list says why");
     for (const Job &job : jobs)
-        if (!obstacle(job).empty()) throw UsageError(job.task.entry->symbol + ": " + obstacle(job));
+        if (!obstacle(job, searched).empty()) throw UsageError(job.task.entry->symbol + ": " + obstacle(job, searched));
+    if (!searched) return try_autoschedulers(options, common, jobs, autoschedulers);
 
     // The budget goes to the kernels in proportion to the size of their space, within a factor of ten.
     double weights = 0;
@@ -195,6 +223,7 @@ const Command command{"tune", "Search schedules for this machine; the build uses
     app.add_flag("--dry-run", o->dry_run, "Say what would be tuned and where its record would go, and stop")->group(what);
     app.add_option("--budget", o->budget, "Time for the search of all kernels: 90s, 10m, 2h")->group(how)->capture_default_str();
     app.add_option("--strategy", o->tune.strategy, "guided, descent or random")->check(CLI::IsMember({"guided", "descent", "random"}))->group(how)->capture_default_str();
+    app.add_option("--autoscheduler", o->autoschedulers, "Instead of a search: Halide's own Adams2019, Mullapudi2016, Li2018 or all of them, beside our schedules; a table, no record")->group(how);
     app.add_option("--candidates", o->tune.most, "Candidates of a kernel at most; 0: as the budget allows")->check(CLI::NonNegativeNumber)->group(how)->capture_default_str();
     app.add_flag("--resume", o->tune.resume, "Take up an interrupted search: what was measured under the same conditions is not repeated")->group(how);
     app.add_option("--candidate-time", o->tune.wall_s, "Seconds after which a candidate is stopped; 0: from what the incumbent takes")->check(CLI::NonNegativeNumber)->group(how);

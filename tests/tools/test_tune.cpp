@@ -89,6 +89,45 @@ TEST(Tune, FindsAndResumesWithoutRepeating) {
     EXPECT_EQ(c.at("tried"), 5);
 }
 
+// One that works, one whose kernel is wrong when it is called in place (its vectors at the end of a row overlap), one that the
+// autoscheduler dies of: whatever it is, it is said, the run ends well, and nothing is recorded.
+TEST(Tune, AutoschedulersAreTriedBesideOurs) {
+    const Folder folder;
+    const std::string common = " --json --quiet --budget 120s --out " + folder.file("records");
+    const auto tried = [&](const std::string &arguments) {
+        const Outcome outcome = run_aft("tune " + arguments + common);
+        EXPECT_EQ(outcome.code, 0) << outcome.err;
+        return outcome.code == 0 ? json::parse(outcome.out).at("kernels").at(0) : json();
+    };
+    const std::string sums = "--autoscheduler Mullapudi2016 --filter column_sum_f32 --shape C=256,R=512";
+    const json good = tried(sums).at("shapes").at(0).at("candidates").at(0);
+    EXPECT_TRUE(good.at("status") == "ok" || good.at("status") == "slow") << good.dump();
+    EXPECT_GT(good.at("ratio"), 0);
+    EXPECT_LT(good.at("refused"), good.at("cases"));
+    EXPECT_TRUE(fs::exists(good.at("schedule").get<std::string>()));
+    EXPECT_EQ(tried(sums + " --resume").at("resumed"), 1);
+
+    const json wrong = tried("--autoscheduler Mullapudi2016 --filter add_f32 --shape C=256,R=512").at("shapes").at(0).at("candidates").at(0);
+    EXPECT_EQ(wrong.at("status"), "wrong") << wrong.dump();
+    EXPECT_FALSE(wrong.contains("ratio")) << "what is wrong is not timed";
+
+    const json norm = tried("--autoscheduler Adams2019 --filter layer_norm_forward_f32 --shape C=256,R=512").at("shapes").at(0).at("candidates").at(0);
+    EXPECT_FALSE(norm.contains("ratio")) << norm.dump();
+    EXPECT_FALSE(norm.at("message").get<std::string>().empty());
+    EXPECT_FALSE(fs::exists(folder.file("records")));
+}
+
+TEST(Tune, AMissingPluginIsNamed) {
+    const Folder folder;
+    json manifest = parse_file(AFT_BINARY_DIR "/kernels/manifest.json");
+    manifest["autoschedulers"] = folder.file("none");
+    fs::create_directories(folder.file("kernels"));
+    std::ofstream(folder.file("kernels/manifest.json")) << manifest.dump();
+    const Outcome outcome = run_aft("tune --autoscheduler Adams2019 --filter add_f32 --build-dir " + folder.file(""));
+    EXPECT_EQ(outcome.code, 1);
+    EXPECT_TRUE(holds(outcome.err, "libautoschedule_adams2019.so")) << outcome.err;
+}
+
 TEST(Tune, ListsSpacesAndPlans) {
     const Outcome list = run_aft("tune --list --json --filter 'gemm_nt_bias_f32*'");
     ASSERT_EQ(list.code, 0) << list.err;
@@ -118,6 +157,8 @@ TEST(Tune, WrongUseIsNamed) {
     expect("--filter nothing_like_it", 2, "nothing_like_it");
     expect("--budget soon", 2, "--budget 'soon'");
     expect("--strategy best", 2, "--strategy");
+    expect("--autoscheduler Nobody2020 --filter add_f32", 2, "'Nobody2020' is none of Halide's");
+    expect("--autoscheduler Anderson2021 --filter add_f32", 2, "CUDA only");
     expect("--filter add_f32 --shape M=1", 2, "no workload times it");
     expect("--build-dir /nonexistent --filter add_f32", 1, "tuning needs the build tree");
     expect("--compare /nonexistent/a /nonexistent/b", 1, "there is no record");

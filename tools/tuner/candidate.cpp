@@ -11,34 +11,39 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<std::string> generator_command(const ManifestEntry &entry, const std::string &folder) {
-    std::vector<std::string> command = {entry.program, "-g", entry.generator, "-f", entry.symbol, "-o", folder, "-e", "object", "target=" + entry.halide_target};
+std::vector<std::string> generator_command(const ManifestEntry &entry, const std::string &folder, const std::string &emit) {
+    std::vector<std::string> command = {entry.program, "-g", entry.generator, "-f", entry.symbol, "-o", folder, "-e", emit, "target=" + entry.halide_target};
     command.insert(command.end(), entry.parameters.begin(), entry.parameters.end());
     if (!entry.variant.empty()) command.push_back("variant=" + entry.variant);
     return command;
 }
 
-std::string last_line(const std::string &text) {
-    std::string last, line;
+// What a program said at its end: the last line that names an error, else the last one.
+std::string last_words(const std::string &text) {
+    std::string last, error, line;
+    bool open = false;  // Halide may put the text of an error on the line after its name
     for (size_t at = 0; at < text.size(); at += line.size() + 1) {
         line = text.substr(at, text.find('\n', at) - at);
         if (!line.empty()) last = line;
+        if (open && !line.empty()) error += line, open = false;
+        if (line.find("rror") != std::string::npos || line.find("Condition failed") != std::string::npos) error = line, open = line.ends_with("rror: ") || line.ends_with("rror:");
     }
-    return last;
+    return error.empty() ? last : error;
 }
 
 }  // namespace
 
-Built build_candidate(const Manifest &manifest, const ManifestEntry &entry, const std::string &knobs, const std::string &folder, const ProcessLimits &limits) {
+Built build_candidate(const Manifest &manifest, const ManifestEntry &entry, const std::vector<std::string> &more, const std::string &folder, const ProcessLimits &limits,
+                      const std::string &emit) {
     const double start = now();
     fs::remove_all(folder);
     fs::create_directories(folder);
     Built built;
-    auto command = generator_command(entry, folder);
-    command.push_back("knobs=" + knobs);
+    auto command = generator_command(entry, folder, emit);
+    command.insert(command.end(), more.begin(), more.end());
     const Ended generated = run_process(command, limits, folder + "/generator.log");
     if (!generated.ok) {
-        built.message = "generator: " + generated.how + ": " + last_line(generated.output);
+        built.message = "generator: " + generated.how + ": " + last_words(generated.output);
         return built;
     }
     // The kernel and the two hooks leave the object; everything else of its runtime stays inside.
@@ -47,7 +52,7 @@ Built build_candidate(const Manifest &manifest, const ManifestEntry &entry, cons
     built.object = folder + "/candidate.so";
     const Ended linked = run_process({manifest.compiler, "-shared", "-Wl,--version-script=" + map, folder + "/" + entry.symbol + ".o", manifest.runtime, "-lpthread", "-ldl", "-o",
                                       built.object}, limits, folder + "/linker.log");
-    if (!linked.ok) built.message = "linker: " + linked.how + ": " + last_line(linked.output);
+    if (!linked.ok) built.message = "linker: " + linked.how + ": " + last_words(linked.output);
     built.ok = linked.ok;
     built.seconds = now() - start;
     return built;
@@ -61,10 +66,10 @@ void find_valid_points(const Manifest &, const ManifestEntry &entry, Space &spac
         std::ofstream out(file);
         for (size_t p = 0; p < space.points.size(); p++) out << space.text(int(p)) << "\n";
     }
-    auto command = generator_command(entry, folder);
+    auto command = generator_command(entry, folder, "object");
     command.push_back("check=" + file);
     const Ended asked = run_process(command, {.wall_s = 120, .cpus = {}}, folder + "/questions.log");
-    if (!asked.ok) throw Error(entry.symbol + ": its generator does not answer: " + asked.how + ": " + last_line(asked.output));
+    if (!asked.ok) throw Error(entry.symbol + ": its generator does not answer: " + asked.how + ": " + last_words(asked.output));
     std::ifstream answers(file + ".answers");
     std::vector<Point> valid;
     size_t count = 0;

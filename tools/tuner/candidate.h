@@ -16,8 +16,10 @@ struct Built {
     double seconds = 0;
 };
 
-// Into `folder`, which is made and emptied first.
-Built build_candidate(const Manifest &manifest, const ManifestEntry &entry, const std::string &knobs, const std::string &folder, const ProcessLimits &limits);
+// Into `folder`, which is made and emptied first. `more`: further arguments of the generator program, for example "knobs=rows:4"; `emit`: what
+// it writes, an object among it.
+Built build_candidate(const Manifest &manifest, const ManifestEntry &entry, const std::vector<std::string> &more, const std::string &folder, const ProcessLimits &limits,
+                      const std::string &emit = "object");
 
 // Fills space.points: the generator program answers which combinations the plan accepts. Throws Error when it fails.
 void find_valid_points(const Manifest &manifest, const ManifestEntry &entry, Space &space, const std::string &folder);

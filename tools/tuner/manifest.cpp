@@ -18,7 +18,7 @@ Manifest read_manifest(const std::string &build_dir) {
     Manifest manifest;
     try {
         const auto json = nlohmann::json::parse(in);
-        manifest = {build_dir, json.at("halide"), json.at("runtime"), json.at("tuned"), json.at("compiler"), {}};
+        manifest = {build_dir, json.at("halide"), json.at("runtime"), json.at("tuned"), json.at("compiler"), json.at("autoschedulers"), {}};
         for (const auto &k : json.at("kernels"))
             manifest.kernels.push_back({k.at("symbol"), k.at("kernel"), k.at("variant"), k.at("target"), k.at("record"), k.at("program"), k.at("generator"),
                                         k.at("parameters"), k.at("halide_target"), k.at("records")});

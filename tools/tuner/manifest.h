@@ -17,6 +17,7 @@ struct ManifestEntry {
 
 struct Manifest {
     std::string build_dir, halide, runtime, tuned, compiler;
+    std::string autoschedulers;  // the folder of Halide's plugins
     std::vector<ManifestEntry> kernels;
 };
 

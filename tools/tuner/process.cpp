@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <fstream>
@@ -32,6 +33,14 @@ std::vector<int> allowed_cpus() {
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
         if (CPU_ISSET(size_t(cpu), &set)) cpus.push_back(cpu);
     return cpus;
+}
+
+Cores::Cores(int threads) : measuring(allowed_cpus()) {
+    const auto count = std::ptrdiff_t(std::min(size_t(threads), measuring.size()));
+    compiling.assign(measuring.begin(), measuring.end() - count);
+    measuring.erase(measuring.begin(), measuring.end() - count);
+    apart = !compiling.empty();
+    if (!apart) compiling = measuring;
 }
 
 std::string describe_status(int status) {

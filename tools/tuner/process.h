@@ -27,4 +27,11 @@ std::string describe_status(int wait_status);  // "" for exit code 0
 void pin_to(const std::vector<int> &cpus);  // this thread and those it starts
 std::vector<int> allowed_cpus();
 
+// The last cores measure, the others compile. With none left, compiling and measuring take turns.
+struct Cores {
+    std::vector<int> measuring, compiling;
+    bool apart = false;
+    explicit Cores(int threads);
+};
+
 }  // namespace aft::tool

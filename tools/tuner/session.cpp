@@ -31,34 +31,12 @@ std::atomic<int> interrupt_count = 0;
 
 // A winner is better than the incumbent by at least this much and by three standard errors, and nowhere this much worse.
 constexpr double least_gain = 0.01, most_loss = 0.03;
-constexpr int finalists = 3, search_shapes = 3;
-
-// The last cores measure, the others compile. With none left, compiling and measuring take turns.
-struct Cores {
-    std::vector<int> measuring, compiling;
-    bool apart = false;
-    explicit Cores(int threads) {
-        measuring = allowed_cpus();
-        const size_t count = std::min(size_t(threads), measuring.size());
-        compiling.assign(measuring.begin(), measuring.end() - std::ptrdiff_t(count));
-        measuring.erase(measuring.begin(), measuring.end() - std::ptrdiff_t(count));
-        apart = !compiling.empty();
-        if (!apart) compiling = measuring;
-    }
-};
+constexpr int finalists = 3;
 
 std::string clock_text(double seconds) {
     char text[32];
     std::snprintf(text, sizeof text, "%d:%02d", int(seconds) / 60, int(seconds) % 60);
     return text;
-}
-
-// At most three of the shapes, spread over the list: enough to rank candidates. The final check takes all.
-std::vector<std::string> few_of(const std::vector<std::string> &shapes) {
-    if (shapes.size() <= search_shapes) return shapes;
-    std::vector<std::string> few;
-    for (size_t n = 0; n < search_shapes; n++) few.push_back(shapes[n * (shapes.size() - 1) / (search_shapes - 1)]);
-    return few;
 }
 
 class Session {
@@ -88,7 +66,7 @@ public:
 
 private:
     Built build(const std::string &knobs, const std::string &where) const {
-        return build_candidate(*task_.manifest, entry_, knobs, work_ + "/" + where, {.wall_s = 120, .cpus = cores_.compiling});
+        return build_candidate(*task_.manifest, entry_, {"knobs=" + knobs}, work_ + "/" + where, {.wall_s = 120, .cpus = cores_.compiling});
     }
 
     // The next point is chosen before the one under way is told, always: so the order does not depend on who is faster.
@@ -210,6 +188,14 @@ private:
 };
 
 }  // namespace
+
+std::vector<std::string> few_of(const std::vector<std::string> &shapes) {
+    constexpr size_t most = 3;
+    if (shapes.size() <= most) return shapes;
+    std::vector<std::string> few;
+    for (size_t n = 0; n < most; n++) few.push_back(shapes[n * (shapes.size() - 1) / (most - 1)]);
+    return few;
+}
 
 TuneTask make_task(const Manifest &manifest, const ManifestEntry &entry, const std::string &report) {
     const json parsed = json::parse(report);

@@ -31,6 +31,9 @@ struct TuneTask {
     std::string origin;         // "default" or the record's file
 };
 
+// At most three of the shapes, spread over the list: enough to rank candidates. The final check takes all.
+std::vector<std::string> few_of(const std::vector<std::string> &shapes);
+
 TuneTask make_task(const Manifest &manifest, const ManifestEntry &entry, const std::string &report);
 
 // {kernel, status: "improved" | "kept" | "interrupted", tried, ratio, ..., record: file}

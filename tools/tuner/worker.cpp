@@ -31,11 +31,12 @@ void from_json(const json &j, ShapeTime &t) {
 
 void to_json(json &j, const Verdict &v) {
     j = {{"status", v.status}, {"message", v.message}, {"ratio", v.ratio}, {"noise", v.noise}, {"gate_error", v.gate_error},
-         {"cases", v.cases}, {"shapes", v.shapes}, {"seconds", v.seconds}};
+         {"cases", v.cases}, {"refused", v.refused}, {"shapes", v.shapes}, {"seconds", v.seconds}};
 }
 
 void from_json(const json &j, Verdict &v) {
     j.at("status").get_to(v.status), j.at("message").get_to(v.message), j.at("ratio").get_to(v.ratio), j.at("noise").get_to(v.noise);
+    v.refused = j.value("refused", 0);  // journals of older versions lack it
     j.at("gate_error").get_to(v.gate_error), j.at("cases").get_to(v.cases), j.at("shapes").get_to(v.shapes), j.at("seconds").get_to(v.seconds);
 }
 
@@ -62,7 +63,7 @@ void Worker::start() {
           {"wall_s", setup_.wall_s}, {"memory_mib", setup_.memory_mib}});
     const json ready = receive(3600);
     if (ready.contains("error")) throw Error(ready.at("error").get<std::string>());
-    shapes_ = ready.at("shapes"), cases_ = ready.at("cases"), wall_s_ = ready.at("wall_s"), complaint_ = ready.at("complaint");
+    shapes_ = ready.at("shapes"), arguments_ = ready.at("arguments"), cases_ = ready.at("cases"), wall_s_ = ready.at("wall_s"), complaint_ = ready.at("complaint");
 }
 
 void Worker::stop() {
@@ -106,7 +107,7 @@ json Worker::receive(double seconds) {
 Verdict Worker::judge(const WorkerRequest &r) {
     try {
         send({{"object", r.object}, {"slow", r.slow}, {"seconds", r.seconds}, {"least_rounds", r.least_rounds}, {"most_rounds", r.most_rounds},
-              {"shapes", r.shapes}, {"determinism", r.determinism}});
+              {"shapes", r.shapes}, {"determinism", r.determinism}, {"refusals", r.refusals}});
         return receive(wall_s_ * 2 + 60).get<Verdict>();
     } catch (const std::exception &error) {
         stop();

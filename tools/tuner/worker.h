@@ -27,6 +27,7 @@ struct WorkerRequest {
     int least_rounds = 5, most_rounds = 15;
     std::vector<std::string> shapes;  // to time; empty: all
     bool determinism = false;   // same bits with one and two threads
+    bool refusals = false;      // a case that the kernel refuses with an error is counted, not a failure
 };
 
 struct ShapeTime {
@@ -44,7 +45,7 @@ struct Verdict {
     double ratio = 0;        // geometric mean over the shapes; 0 when there is none
     double noise = 0;        // its standard error, as a fraction
     double gate_error = 0;   // the worst, in units of what is allowed
-    int cases = 0;
+    int cases = 0, refused = 0;
     std::vector<ShapeTime> shapes;
     double seconds = 0;
     bool measured() const { return status == "ok" || status == "slow"; }
@@ -63,6 +64,7 @@ public:
     Worker(const Worker &) = delete;
 
     const std::vector<std::string> &shapes() const { return shapes_; }  // that take this variant
+    const std::vector<std::string> &arguments() const { return arguments_; }  // shape by shape: what the kernel is called with (tools/tuner/variant.h)
     int cases() const { return cases_; }
     const std::string &complaint() const { return complaint_; }  // about the incumbent's own gate; "" for none
     Verdict judge(const WorkerRequest &request);  // a worker that dies is started again
@@ -74,7 +76,7 @@ private:
     nlohmann::json receive(double seconds);  // throws Error at the end of the stream or of the time
 
     WorkerSetup setup_;
-    std::vector<std::string> shapes_;
+    std::vector<std::string> shapes_, arguments_;
     int cases_ = 0, in_ = -1, out_ = -1;
     double wall_s_ = 0;
     std::string complaint_, buffer_;
