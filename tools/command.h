@@ -6,6 +6,8 @@
 //       return [o, &common] { ...; return exit_done; };
 //   }};
 #pragma once
+#include <spdlog/fmt/fmt.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <functional>
@@ -29,6 +31,16 @@ struct Common {
 class UsageError : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
+
+// A number from `least` on. (CLI11's own check prints the largest double in full.)
+inline CLI::Validator at_least(double least) {
+    return {[least](std::string &text) {
+                double value = 0;
+                const bool fits = CLI::detail::lexical_cast(text, value) && value >= least;
+                return fits ? std::string() : fmt::format("{} is impossible: give {:g} or more", text, least);
+            },
+            fmt::format("{:g} or more", least)};
+}
 
 // The order of the groups in `aft --help`.
 enum class Group { model, run, kernels, hidden };

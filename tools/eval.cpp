@@ -93,10 +93,10 @@ const Command command{"eval", "Loss and bits per character of a model on a split
     app.add_option("--valid", o->files.valid, "Validation text (then all of --data is the training split)");
     app.add_option("--test", o->files.test, "Test text, with --valid");
     app.add_option("--split", o->split, "train, valid or test")->check(CLI::IsMember({"train", "valid", "test"}))->capture_default_str();
-    app.add_option("--stride", o->stride, "Bytes between windows (default: the context); smaller gives each byte more context")->check(CLI::PositiveNumber);
-    app.add_option("--context", o->context, "Shorter windows than the model's context")->check(CLI::PositiveNumber);
-    app.add_option("--batch", o->batch, "Windows per pass")->check(CLI::PositiveNumber)->capture_default_str();
-    app.add_option("--eval-batches", o->eval_batches, "At most this many passes, spread over the split (default: all)")->check(CLI::NonNegativeNumber);
+    app.add_option("--stride", o->stride, "Bytes between windows (default: the context); smaller gives each byte more context")->check(at_least(1));
+    app.add_option("--context", o->context, "Shorter windows than the model's context")->check(at_least(1));
+    app.add_option("--batch", o->batch, "Windows per pass")->check(at_least(1))->capture_default_str();
+    app.add_option("--eval-batches", o->eval_batches, "At most this many passes, spread over the split (default: all)")->check(at_least(0));
     app.footer("Example: aft eval --model runs/first --split test --stride 128");
     return [o, &common] { return evaluate(*o, common); };
 }};

@@ -58,7 +58,7 @@ const Command command{"generate", "Continue a prompt, byte by byte", Group::mode
     auto o = std::make_shared<Options>();
     app.add_option("--model", o->model, "A run's folder (its best checkpoint, else its latest) or a checkpoint's")->required();
     app.add_option("--prompt", o->prompt, "Text to continue (default: a line feed)");
-    app.add_option("--tokens", o->tokens, "Bytes to write")->capture_default_str()->check(CLI::NonNegativeNumber);
+    app.add_option("--tokens", o->tokens, "Bytes to write")->capture_default_str()->check(at_least(0));
     app.add_option("--temperature", o->sampling.temperature, "0 is greedy")->capture_default_str();
     app.add_option("--top-k", o->sampling.top_k, "Draw from the k likeliest bytes; 0 = all")->capture_default_str();
     app.add_option("--top-p", o->sampling.top_p, "Draw from the likeliest bytes that together reach this probability")->capture_default_str();

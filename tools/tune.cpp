@@ -224,10 +224,10 @@ const Command command{"tune", "Search schedules for this machine; the build uses
     app.add_option("--budget", o->budget, "Time for the search of all kernels: 90s, 10m, 2h")->group(how)->capture_default_str();
     app.add_option("--strategy", o->tune.strategy, "guided, descent or random")->check(CLI::IsMember({"guided", "descent", "random"}))->group(how)->capture_default_str();
     app.add_option("--autoscheduler", o->autoschedulers, "Instead of a search: Halide's own Adams2019, Mullapudi2016, Li2018 or all of them, beside our schedules; a table, no record")->group(how);
-    app.add_option("--candidates", o->tune.most, "Candidates of a kernel at most; 0: as the budget allows")->check(CLI::NonNegativeNumber)->group(how)->capture_default_str();
+    app.add_option("--candidates", o->tune.most, "Candidates of a kernel at most; 0: as the budget allows")->check(at_least(0))->group(how)->capture_default_str();
     app.add_flag("--resume", o->tune.resume, "Take up an interrupted search: what was measured under the same conditions is not repeated")->group(how);
-    app.add_option("--candidate-time", o->tune.wall_s, "Seconds after which a candidate is stopped; 0: from what the incumbent takes")->check(CLI::NonNegativeNumber)->group(how);
-    app.add_option("--candidate-memory", o->tune.memory_mib, "MiB that a candidate may take")->check(CLI::PositiveNumber)->group(how)->capture_default_str();
+    app.add_option("--candidate-time", o->tune.wall_s, "Seconds after which a candidate is stopped; 0: from what the incumbent takes")->check(at_least(0))->group(how);
+    app.add_option("--candidate-memory", o->tune.memory_mib, "MiB that a candidate may take")->check(at_least(1))->group(how)->capture_default_str();
     app.add_option("--build-dir", o->build_dir, "The build tree with the generator programs")->group(how)->capture_default_str();
     app.add_option("--out", o->out, "Folder of the records (<out>/<target>/<kernel>[_<variant>].json) or one file (default: the folder that the build reads)")->group(out);
     app.add_option("--compare", o->compare, "Two records or two folders of them: what changed")->expected(2)->group(out);

@@ -25,6 +25,8 @@ TEST(CommandLine, WrongUsageIsTwo) {
     expect_error("info --bogus", 2, "--bogus");
     expect_error("info --threads 0", 2, "--threads");
     expect_error("info --threads many", 2, "--threads");
+    expect_error("eval --model m --data d --stride 0", 2, "--stride: 0 is impossible: give 1 or more");
+    expect_error("generate --model m --prompt x --tokens -1", 2, "--tokens: -1 is impossible: give 0 or more");
     expect_error("info --device cuda", 2, "--device");
     expect_error("info --quiet --verbose", 2, "--quiet");
     expect_error("verify --filter nothing_like_it", 2, "nothing_like_it");
