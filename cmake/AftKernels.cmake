@@ -6,8 +6,14 @@
 set(AFT_KERNEL_DIR ${PROJECT_BINARY_DIR}/kernels)
 set(AFT_HALIDE_FEATURES -no_runtime-no_bounds_query)  # of every kernel object
 file(MAKE_DIRECTORY ${AFT_KERNEL_DIR})
-file(GLOB AFT_RECORD_DIRS ${AFT_TUNED_DIR} ${AFT_TUNED_DIR}/*)
-# A directory's time changes when a record comes or goes. (A glob with CONFIGURE_DEPENDS would hide ninja -n's answer.)
+foreach (dir IN LISTS AFT_TUNED_DIR)
+    if (NOT IS_DIRECTORY ${dir})
+        message(FATAL_ERROR "AFT_TUNED_DIR: there is no folder ${dir}")
+    endif ()
+    file(GLOB dirs LIST_DIRECTORIES true ${dir}/*)
+    list(APPEND AFT_RECORD_DIRS ${dir} ${dirs})
+endforeach ()
+# A directory's time changes when a record comes or goes.
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${AFT_RECORD_DIRS})
 
 # One program per family: generators/<family>_generator.cpp with schedules/cpu/<family>.cpp.
@@ -20,13 +26,15 @@ function(aft_generator FAMILY)
     endif ()
 endfunction()
 
-# The records a kernel may use, best first: its own target's, then those of near targets.
+# The records a kernel may use, best first: its own target's, then those of near targets; of each in the order of the folders.
 function(aft_find_records OUT FILE TARGET)
     set(found "")
     foreach (near ${TARGET} ${AFT_NEAREST_${TARGET}})
-        if (EXISTS ${AFT_TUNED_DIR}/${near}/${FILE}.json)
-            list(APPEND found ${AFT_TUNED_DIR}/${near}/${FILE}.json)
-        endif ()
+        foreach (dir IN LISTS AFT_TUNED_DIR)
+            if (EXISTS ${dir}/${near}/${FILE}.json)
+                list(APPEND found ${dir}/${near}/${FILE}.json)
+            endif ()
+        endforeach ()
     endforeach ()
     set(${OUT} ${found} PARENT_SCOPE)
 endfunction()
@@ -130,7 +138,8 @@ function(aft_add_kernels LIBRARY)
     get_property(entries GLOBAL PROPERTY AFT_MANIFEST)
     string(REGEX REPLACE "^," "" entries "${entries}")
     aft_json_strings(runtime ${AFT_KERNEL_DIR}/halide_runtime.o)
-    aft_json_strings(tuned ${AFT_TUNED_DIR})
+    list(GET AFT_TUNED_DIR 0 tuned)
+    aft_json_strings(tuned ${tuned})
     aft_json_strings(compiler ${CMAKE_CXX_COMPILER})
     get_filename_component(halide_lib ${Halide_DIR}/../.. ABSOLUTE)  # <lib>/cmake/Halide; the autoschedulers' plugins are there
     aft_json_strings(autoschedulers ${halide_lib})

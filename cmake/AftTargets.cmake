@@ -8,7 +8,7 @@ set(AFT_HALIDE_avx2 x86-64-linux-sse41-avx-f16c-fma-avx2)
 set(AFT_HALIDE_avx512 ${AFT_HALIDE_avx2}-avx512-avx512_skylake)
 
 set(AFT_CPU_TARGETS "${AFT_ALL_CPU_TARGETS}" CACHE STRING "Kernel tables to build: avx2;avx512, or host (the best this CPU runs)")
-set(AFT_TUNED_DIR "${PROJECT_SOURCE_DIR}/schedules/tuned" CACHE PATH "Tuned records: <dir>/<target>/<kernel>[_<variant>].json")
+set(AFT_TUNED_DIR "${PROJECT_SOURCE_DIR}/schedules/tuned" CACHE PATH "Tuned records: <dir>/<target>/<kernel>[_<variant>].json; several folders, best first")
 
 # `host` is a named target too: the same table, the same records, the same bits as in a full build.
 function(aft_resolve_cpu_targets OUT)

@@ -43,7 +43,7 @@ public:
         start_at_zero(x);
         shaped(y, {C});
         const ColumnSumsPlan plan = plan_column_sum(request());
-        ColumnSums sums(R, accumulate, plan.rows_per_block, [&](Var c, Expr r) { return Terms{x(c, r)}; });
+        ColumnSums sums(C, R, accumulate, plan.rows_per_block, plan.whole_strips, [&](Expr c, Expr r) { return Terms{x(c, r)}; });
         plan.schedule(sums);
         y = sums.sums;
     }

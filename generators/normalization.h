@@ -5,7 +5,8 @@
 // Forward sums a row twice: a first mean m0, then the moments of d = x - m0, which correct it:
 //   delta = sum d / C      variance = sum d^2 / C - delta^2      y = ((x - m0) - delta) rstd weight + bias
 // d is exact where x is near its mean, and delta is of the size of m0's rounding, so nothing cancels and a large common
-// offset of a row costs no accuracy. The residual form normalises sum = x + branch and gives the sum too.
+// offset of a row costs no accuracy. The residual form normalises sum = x + branch and gives the sum too. (In one pass, with
+// m0 the row's first element, the variance loses the digits of (mean - m0)^2 / variance, which can be C: not accurate enough.)
 //
 // Backward, with h = (x - mean) rstd and g = dy weight:
 //   dx = residual_gradient + rstd (g - sum g / C - h sum (g h) / C)
@@ -70,8 +71,8 @@ struct LayerNormBackward {
 
 // (dweight, dbias)
 inline ColumnSums layer_norm_parameters_backward(Halide::Func x, Halide::Func mean, Halide::Func rstd, Halide::Func dy,
-                                                 Halide::Expr accumulate, Halide::Expr R, int rows_per_block) {
-    return ColumnSums(R, accumulate, rows_per_block, [&](Halide::Var c, Halide::Expr r) {
+                                                 Halide::Expr accumulate, Halide::Expr C, Halide::Expr R, int rows_per_block, bool whole_strips) {
+    return ColumnSums(C, R, accumulate, rows_per_block, whole_strips, [&](Halide::Expr c, Halide::Expr r) {
         return Terms{dy(c, r) * ((x(c, r) - mean(r)) * rstd(r)), dy(c, r)};
     });
 }

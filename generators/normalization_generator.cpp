@@ -71,7 +71,7 @@ public:
         start_at_zero(x);
         shaped(mean, {R}), shaped(rstd, {R}), shaped(dy, {C, R});
         const auto plan = plan_layer_norm_parameters_backward(request());
-        ColumnSums norm = layer_norm_parameters_backward(x, mean, rstd, dy, accumulate, R, plan.rows_per_block);
+        ColumnSums norm = layer_norm_parameters_backward(x, mean, rstd, dy, accumulate, C, R, plan.rows_per_block, plan.whole_strips);
         plan.schedule(norm);
         gradient = norm.sums;
         shaped(norm.sums.output_buffers()[0], {C});

@@ -28,7 +28,8 @@ auto planned(const Request &request, Make make) {
         answer_questions([&](Knobs &knobs) { plan = make(machine, knobs); }, request.check);
         std::quick_exit(0);  // asked only for answers: nothing is built
     }
-    const Knobs chosen = choose([&](Knobs &knobs) { plan = make(machine, knobs); }, request.given, request.records);
+    const Knobs chosen = choose([&](Knobs &knobs) { plan = make(machine, knobs); }, request.given, request.records,
+                                [&](const std::string &features) { return same_family(features, request.target); });
     if (!request.report.empty()) write_report(request.report, chosen);
     if (request.autoscheduled) drop_moves(plan);
     return plan;

@@ -4,14 +4,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(g++ make git python3 python3-venv libcli11-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libgtest-dev libbenchmark-dev)
+packages=(g++ make git python3 python3-venv libcli11-dev nlohmann-json3-dev libspdlog-dev libfmt-dev libgtest-dev)
 missing=()
 if command -v dpkg-query >/dev/null; then
     for package in "${packages[@]}"; do
         dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
     done
 else
-    echo "setup: not a Debian or Ubuntu system: install a C++20 compiler, CLI11, nlohmann-json, spdlog, GoogleTest and Google Benchmark yourself" >&2
+    echo "setup: not a Debian or Ubuntu system: install a C++20 compiler, CLI11, nlohmann-json, spdlog and GoogleTest yourself" >&2
 fi
 if ((${#missing[@]})); then
     echo "setup: installing ${missing[*]}"

@@ -30,8 +30,8 @@ using nlohmann::json;
 namespace fs = std::filesystem;
 
 struct Options {
-    std::vector<std::string> filters = {"*"}, shapes, compare, autoschedulers;
-    std::string simulate, budget = "10m", out, build_dir = AFT_BUILD_DIR;
+    std::vector<std::string> filters = {"*"}, shapes, compare, autoschedulers, simulate;
+    std::string budget = "10m", out, build_dir = AFT_BUILD_DIR;
     TuneOptions tune;
     bool list = false, dry_run = false;
 };
@@ -231,7 +231,7 @@ const Command command{"tune", "Search schedules for this machine; the build uses
     app.add_option("--build-dir", o->build_dir, "The build tree with the generator programs")->group(how)->capture_default_str();
     app.add_option("--out", o->out, "Folder of the records (<out>/<target>/<kernel>[_<variant>].json) or one file (default: the folder that the build reads)")->group(out);
     app.add_option("--compare", o->compare, "Two records or two folders of them: what changed")->expected(2)->group(out);
-    app.add_option("--simulate", o->simulate, "A journal of an earlier run: how the strategies would have done on its times")->group(how);
+    app.add_option("--simulate", o->simulate, "Journals of earlier runs: how the strategies would have done on their times")->group(how);
     app.footer("Example: aft tune --filter 'aft_*' --budget 20m --threads 1");
     return [o, &common] { return run(*o, common); };
 }};

@@ -13,12 +13,14 @@ using namespace Halide;
 std::function<void(AdamWUpdate &)> plan_adamw(const Request &request) {
     return planned(request, [](const Machine &machine, Knobs &knobs) -> std::function<void(AdamWUpdate &)> {
         const int lanes = machine.lanes;
-        const int elements = knobs("elements_per_task", 16384, {4096, 16384, 65536}, "half a MiB of traffic a task: its handing out does not show");
+        const int elements = knobs("elements_per_task", 16384, {1024, 4096, 16384, 65536}, "half a MiB of traffic a task: its handing out does not show");
         const int vectors = knobs("vectors", 2, {1, 2, 4}, "independent vectors hide the latency of the root and the division");
+        const int run = knobs("run_vectors", 1, {1, 2, 4, 8}, "of one tensor before the next tensor's turn: four streams, each a page of DRAM");
+        knobs.require(vectors * run <= 8, "a turn of the loop fits the instruction cache");
         return [=](AdamWUpdate &a) {
             Var task{"task"};
             auto update = a.state.update();
-            update.split(a.i, task, a.i, elements, guard).parallel(task).vectorize(a.i, lanes, guard).unroll(a.i, vectors, guard);
+            update.split(a.i, task, a.i, elements, guard).parallel(task).vectorize(a.i, run * lanes, guard).unroll(a.i, vectors, guard);
         };
     });
 }

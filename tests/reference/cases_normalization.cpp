@@ -14,6 +14,7 @@ struct Rows {
     int64_t R, C;
     double offset = 0;  // common to a row: mean and deviation are of different size
     bool residual = false, strided = false;
+    double first = 0;  // added to each row's first element alone: a reference value that is far from the mean
 };
 
 Tensors run(const Rows &s, const Tensors &in) {
@@ -41,7 +42,7 @@ Tensors run(const Rows &s, const Tensors &in) {
 }
 
 Results oracle(const Rows &s, const Arrays &in) {
-    const auto [R, C, offset, residual, strided] = s;
+    const auto [R, C, offset, residual, strided, first] = s;
     const Array &weight = in.at("weight"), &bias = in.at("bias"), &dy = in.at("output_gradient");
     Results out;
     for (const char *name : {"output", "x_gradient", "residual"}) out[name] = Result({R, C});
@@ -94,14 +95,15 @@ Results oracle(const Rows &s, const Arrays &in) {
 OperatorCase layer_norm(const Rows &s) {
     OperatorCase c;
     c.name = std::string(s.residual ? "residual_layer_norm" : "layer_norm") + " R=" + std::to_string(s.R) + " C=" + std::to_string(s.C) +
-             (s.offset != 0 ? " offset=" + std::to_string(int(s.offset)) : "") + (s.strided ? " strided" : "");
+             (s.offset != 0 ? " offset=" + std::to_string(int(s.offset)) : "") + (s.strided ? " strided" : "") +
+             (s.first != 0 ? " first=" + std::to_string(int(s.first)) : "");
     c.kernels = {s.residual ? "residual_layer_norm_forward_f32" : "layer_norm_forward_f32", "layer_norm_backward_f32", "layer_norm_parameters_backward_f32"};
     c.bound = 8;
     c.inputs = [=] {
         Tensors in = {{"x", random_tensor({s.R, s.C}, 1, 1)},          {"weight", random_tensor({s.C}, 1, 2)},
                       {"bias", random_tensor({s.C}, 1, 3)},            {"output_gradient", random_tensor({s.R, s.C}, 1, 4)},
                       {"residual_gradient", random_tensor({s.R, s.C}, 1, 5)}, {"before", random_tensor({s.C}, 1, 6)}};
-        for (int64_t n = 0; n < s.R * s.C; n++) in["x"].data()[n] += float(s.offset);
+        for (int64_t n = 0; n < s.R * s.C; n++) in["x"].data()[n] += float(s.offset) + (n % s.C == 0 ? float(s.first) : 0.0f);
         if (s.residual) in["branch"] = random_tensor({s.R, s.C}, 2, 7);
         return in;
     };
@@ -121,6 +123,7 @@ const RegisterCases registered([] {
         cases.push_back(layer_norm({.R = 67, .C = 130, .residual = residual, .strided = true}));
         cases.push_back(layer_norm({.R = 4, .C = 512, .offset = 1000, .residual = residual}));
         cases.push_back(layer_norm({.R = 3, .C = 33, .offset = -30000, .residual = residual}));
+        cases.push_back(layer_norm({.R = 8, .C = 512, .residual = residual, .first = 1000}));
     }
     return cases;
 });

@@ -174,7 +174,7 @@ TEST(Tune, ComparesRecords) {
 }
 
 // Each committed record is of a kernel of this build, under its own target, and the build took it: so its space is the
-// template's, its values are allowed, and `aft verify` has checked the kernel that it makes.
+// template's, its values are allowed, and the operator cases (on each table, for equality and for bits) check the kernel that it makes.
 TEST(Tune, CommittedRecordsAreInUse) {
     std::map<std::string, std::string> origins;
     std::map<std::string, bool> built;
@@ -193,6 +193,56 @@ TEST(Tune, CommittedRecordsAreInUse) {
         if (!built[target]) continue;
         const std::string symbol = record.at("kernel").get<std::string>() + "__" + target + (variant.empty() ? "" : "_" + variant);
         EXPECT_TRUE(holds(origins[symbol], file.path().filename())) << symbol << " comes from " << origins[symbol];
+    }
+}
+
+// What a changed record makes again: in the build's graph its only users are the objects of its own kernel.
+TEST(Tune, EditingARecordRebuildsItsKernelOnly) {
+    if (std::string(AFT_NINJA).empty()) GTEST_SKIP() << "the build is not Ninja's";
+    const Folder folder;
+    const json manifest = parse_file(AFT_BINARY_DIR "/kernels/manifest.json");
+    int used = 0;
+    for (const json &kernel : manifest.at("kernels"))
+        for (const std::string record : kernel.at("records")) {
+            const std::string command = std::string(AFT_NINJA) + " -C " + AFT_BINARY_DIR + " -t query " + record + " >" + folder.file("users");
+            ASSERT_EQ(std::system(command.c_str()), 0) << command;
+            std::ifstream in(folder.file("users"));
+            bool outputs = false;
+            for (std::string line; std::getline(in, line);) {
+                EXPECT_TRUE(!outputs || holds(line, "kernels/" + kernel.at("symbol").get<std::string>() + ".")) << record << ":" << line;
+                used += outputs;
+                outputs |= holds(line, "outputs:");
+            }
+        }
+    EXPECT_GT(used, 0);
+}
+
+// A record that lies in the folder of another family of targets is named and not used, even if its knob space fits.
+TEST(Tune, ARecordOfAnotherFamilyIsNotUsed) {
+    const Folder folder;
+    const json manifest = parse_file(AFT_BINARY_DIR "/kernels/manifest.json");
+    for (const json &kernel : manifest.at("kernels")) {
+        if (kernel.at("kernel") != "add_f32") continue;
+        const std::string target = kernel.at("halide_target"), own = folder.file("own.json"), other = folder.file("other.json");
+        const bool wide = holds(target, "avx512");
+        const json knobs = {{"rows_per_task", 4}, {"vectors", 4}};
+        const auto origin = [&](const std::string &records) -> std::string {
+            std::string command = kernel.at("program").get<std::string>() + " -g " + kernel.at("generator").get<std::string>() + " -f planted -e object -o " + folder.file("") + " target=" + target + " report=" + folder.file("report");
+            for (const std::string parameter : kernel.at("parameters")) command += " " + parameter;
+            EXPECT_EQ(std::system((command + (records.empty() ? "" : " records=" + records) + " 2>" + folder.file("err")).c_str()), 0);
+            std::ifstream in(folder.file("report"));
+            const std::string text(std::istreambuf_iterator<char>(in), {});
+            const json report = json::parse(text.substr(text.find('{'), text.rfind('}') + 1 - text.find('{')));
+            std::ofstream(own) << json{{"knobs", knobs}, {"fingerprint", report.at("fingerprint")}, {"target_features", target}}.dump();
+            std::ofstream(other) << json{{"knobs", knobs}, {"fingerprint", report.at("fingerprint")}, {"target_features", wide ? "x86-64-linux-avx2-fma" : "x86-64-linux-avx512"}}.dump();
+            return report.at("origin");
+        };
+        EXPECT_EQ(origin(""), "default");
+        EXPECT_EQ(origin(own), own);
+        EXPECT_EQ(origin(other), "default");
+        std::ifstream in(folder.file("err"));
+        const std::string warning(std::istreambuf_iterator<char>(in), {});
+        EXPECT_TRUE(holds(warning, "another family")) << warning;
     }
 }
 

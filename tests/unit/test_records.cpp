@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "schedules/machine.h"
 #include "schedules/record.h"
 
 namespace aft {
@@ -27,10 +28,14 @@ struct Records {
         std::ofstream(folder / name) << text;
         return (folder / name).string();
     }
-    std::string record(const std::string &name, int rows, int vectors, const std::string &fingerprint) const {
-        return write(name, json{{"knobs", {{"rows", rows}, {"vectors", vectors}}}, {"fingerprint", fingerprint}}.dump());
+    std::string record(const std::string &name, int rows, int vectors, const std::string &fingerprint, const std::string &features = "ours") const {
+        return write(name, json{{"knobs", {{"rows", rows}, {"vectors", vectors}}}, {"fingerprint", fingerprint}, {"target_features", features}}.dump());
     }
 };
+
+Knobs chosen(const std::string &given, const std::string &records) {
+    return choose(plan, given, records, [](const std::string &features) { return features == "ours"; });
+}
 
 std::string fingerprint() {
     Knobs knobs;
@@ -41,28 +46,29 @@ std::string fingerprint() {
 TEST(Records, TheFirstThatFitsIsTaken) {
     const Records r;
     const std::string good = r.record("good.json", 8, 1, fingerprint()), second = r.record("second.json", 2, 2, fingerprint());
-    Knobs taken = choose(plan, "", good + "," + second);
+    Knobs taken = chosen("", good + "," + second);
     EXPECT_EQ(taken.origin(), good);
     EXPECT_EQ(taken.values(), (Knobs::Values{{"rows", 8}, {"vectors", 1}}));
     for (const std::string &bad : {r.record("stale.json", 8, 1, "0123456789abcdef"), r.record("broken_requirement.json", 8, 2, fingerprint()), r.record("no_candidate.json", 3, 1, fingerprint()),
+                                   r.record("other_family.json", 8, 1, fingerprint(), "theirs"), r.write("no_family.json", json{{"knobs", {{"rows", 8}, {"vectors", 1}}}, {"fingerprint", fingerprint()}}.dump()),
                                    r.write("half.json", "{\"knobs\": {"), r.write("list.json", "[]"), r.write("words.json", "{\"knobs\": {\"rows\": \"many\"}, \"fingerprint\": \"x\"}"),
-                                   r.write("more.json", json{{"knobs", {{"rows", 4}, {"vectors", 2}, {"extra", 1}}}, {"fingerprint", fingerprint()}}.dump()), (r.folder / "missing.json").string()}) {
+                                   r.write("more.json", json{{"knobs", {{"rows", 4}, {"vectors", 2}, {"extra", 1}}}, {"fingerprint", fingerprint()}, {"target_features", "ours"}}.dump()), (r.folder / "missing.json").string()}) {
         testing::internal::CaptureStderr();
-        EXPECT_EQ(choose(plan, "", bad + "," + second).origin(), second) << bad;
+        EXPECT_EQ(chosen("", bad + "," + second).origin(), second) << bad;
         EXPECT_NE(testing::internal::GetCapturedStderr().find("is not used"), std::string::npos) << bad;
         testing::internal::CaptureStderr();
-        EXPECT_EQ(choose(plan, "", bad).origin(), "default") << bad;
+        EXPECT_EQ(chosen("", bad).origin(), "default") << bad;
         testing::internal::GetCapturedStderr();
     }
 }
 
 TEST(Records, GivenValuesMustFit) {
     const Records r;
-    EXPECT_EQ(choose(plan, "rows:2,vectors:2", r.record("good.json", 8, 1, fingerprint())).values(), (Knobs::Values{{"rows", 2}, {"vectors", 2}}));
-    EXPECT_THROW(choose(plan, "rows:8,vectors:2", ""), std::runtime_error);
-    EXPECT_THROW(choose(plan, "rows:5,vectors:1", ""), std::runtime_error);
-    EXPECT_THROW(choose(plan, "columns:5", ""), std::runtime_error);
-    EXPECT_THROW(choose(plan, "rows", ""), std::runtime_error);
+    EXPECT_EQ(chosen("rows:2,vectors:2", r.record("good.json", 8, 1, fingerprint())).values(), (Knobs::Values{{"rows", 2}, {"vectors", 2}}));
+    EXPECT_THROW(chosen("rows:8,vectors:2", ""), std::runtime_error);
+    EXPECT_THROW(chosen("rows:5,vectors:1", ""), std::runtime_error);
+    EXPECT_THROW(chosen("columns:5", ""), std::runtime_error);
+    EXPECT_THROW(chosen("rows", ""), std::runtime_error);
 }
 
 TEST(Records, TheFingerprintIsOfTheSpace) {
@@ -71,6 +77,20 @@ TEST(Records, TheFingerprintIsOfTheSpace) {
     EXPECT_EQ(values.fingerprint(), fingerprint());
     other("rows", 4, {2, 4}, "rows");
     EXPECT_NE(other.fingerprint(), fingerprint());
+}
+
+TEST(Records, AFamilyIsOneVectorWidth) {
+    const std::string avx2 = "x86-64-linux-sse41-avx-f16c-fma-avx2", avx512 = avx2 + "-avx512-avx512_skylake";
+    const Halide::Target narrow(avx2), wide(avx512);
+    EXPECT_TRUE(same_family(avx2 + "-no_runtime-no_bounds_query", narrow));
+    EXPECT_TRUE(same_family(avx512, wide));
+    EXPECT_TRUE(same_family(avx512 + "-avx512_sapphirerapids", wide));
+    EXPECT_FALSE(same_family(avx512, narrow));
+    EXPECT_FALSE(same_family(avx2, wide));
+    EXPECT_FALSE(same_family("arm-64-linux", narrow));
+    EXPECT_FALSE(same_family(avx2 + "-cuda-cuda_capability_80", narrow));
+    EXPECT_FALSE(same_family("a made-up machine", narrow));
+    EXPECT_FALSE(same_family("", narrow));
 }
 
 }  // namespace

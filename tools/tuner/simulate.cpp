@@ -3,6 +3,8 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -17,6 +19,10 @@ namespace aft::tool {
 namespace {
 
 using nlohmann::json;
+
+constexpr const char *strategies[] = {"random", "descent", "guided"};
+constexpr int counts[] = {4, 8, 12, 16, 24, 32, 48};  // candidates tried
+constexpr double most_noise = 0.1;
 
 KnobValues values_of(const std::string &text) {
     KnobValues values;
@@ -42,6 +48,7 @@ Recorded read_journal(const std::string &file) {
         const json entry = json::parse(line, nullptr, false);
         if (!entry.is_object() || !entry.contains("verdict")) continue;
         const Verdict verdict = entry.at("verdict").get<Verdict>();
+        if (verdict.measured() && verdict.noise > most_noise) continue;  // such a time says nothing
         scores[values_of(entry.at("knobs"))] = verdict.measured() ? verdict.ratio : std::numeric_limits<double>::infinity();
     }
     Recorded r;
@@ -63,38 +70,54 @@ Recorded read_journal(const std::string &file) {
 
 }  // namespace
 
-json simulate(const std::string &journal, int seeds) {
-    const Recorded r = read_journal(journal);
-    const int most = int(r.space.points.size()) - 1;
-    json result = {{"points", r.space.points.size()}, {"best", std::ranges::min(r.scores)}, {"strategies", json::object()}};
-    for (const char *strategy : {"random", "descent", "guided"}) {
-        std::map<int, double> sums;
-        for (int seed = 0; seed < seeds; seed++) {
-            const auto search = make_search(strategy, r.space, r.start, uint64_t(seed));
-            double best = 1;
-            for (int n = 1; n <= most; n++) {
+namespace {
+
+// Mean over the seeds of the best score found with n candidates; beyond the space's size, its best.
+std::map<int, double> mean_best(const Recorded &r, const char *strategy, int seeds) {
+    std::map<int, double> sums;
+    for (int seed = 0; seed < seeds; seed++) {
+        const auto search = make_search(strategy, r.space, r.start, uint64_t(seed));
+        double best = 1;
+        int n = 0;
+        for (const int count : counts) {
+            for (; n < count; n++) {
                 const auto point = search->next();
                 if (!point) break;
                 best = std::min(best, r.scores[size_t(*point)]);
                 search->tell(*point, r.scores[size_t(*point)]);
-                if (n == 4 || n == 8 || n == 12 || n == 16 || n == 24 || n == 32) sums[n] += best;
             }
+            sums[count] += best / seeds;
         }
-        for (const auto &[n, sum] : sums) result["strategies"][strategy][std::to_string(n)] = sum / seeds;
     }
+    return sums;
+}
+
+}  // namespace
+
+json simulate(const std::vector<std::string> &journals, int seeds) {
+    json result = {{"journals", json::array()}, {"strategies", json::object()}};
+    std::map<std::string, std::map<int, double>> logs;
+    for (const std::string &journal : journals) {
+        const Recorded r = read_journal(journal);
+        result["journals"].push_back({{"journal", journal}, {"points", r.space.points.size()}, {"best", std::ranges::min(r.scores)}});
+        for (const char *strategy : strategies)
+            for (const auto &[n, best] : mean_best(r, strategy, seeds)) logs[strategy][n] += std::log(best) / double(journals.size());
+    }
+    for (const auto &[strategy, means] : logs)
+        for (const auto &[n, log] : means) result["strategies"][strategy][std::to_string(n)] = std::exp(log);
     return result;
 }
 
 std::string simulation_text(const json &simulation) {
-    std::string text = fmt::format("{} recorded points, the best at {:.3f} of the incumbent's time; mean of the best found\n{:<10}", simulation.at("points").get<int>(),
-                                   simulation.at("best").get<double>(), "");
-    std::vector<int> counts;
-    for (const auto &[n, value] : simulation.at("strategies").at("random").items()) counts.push_back(std::stoi(n));
-    std::ranges::sort(counts);
-    for (const int n : counts) text += fmt::format("{:>8} tried", n);
+    std::string text;
+    for (const json &j : simulation.at("journals"))
+        text += fmt::format("{}: {} recorded points, the best at {:.3f} of the incumbent's time\n", std::filesystem::path(j.at("journal").get<std::string>()).stem().string(),
+                            j.at("points").get<int>(), j.at("best").get<double>());
+    text += fmt::format("mean of the best found\n{:<10}", "");
+    for (const int n : counts) text += fmt::format("{:>6} tried", n);
     for (const auto &[name, best] : simulation.at("strategies").items()) {
         text += fmt::format("\n{:<10}", name);
-        for (const int n : counts) text += fmt::format("{:>14.3f}", best.at(std::to_string(n)).get<double>());
+        for (const int n : counts) text += fmt::format("{:>12.3f}", best.at(std::to_string(n)).get<double>());
     }
     return text + "\n";
 }
