@@ -24,22 +24,29 @@ inline Halide::Expr only_if(Halide::Expr condition, Halide::Expr yes, Halide::Ex
     return Halide::Internal::Call::make(yes.type(), Halide::Internal::Call::if_then_else, {condition, yes, no}, Halide::Internal::Call::PureIntrinsic);
 }
 
-// exp(x) for x <= 88: Cody-Waite reduction, degree-5 minimax polynomial (Cephes expf), relative error < 1e-7. Clamped
-// below at exp(-87.3): never 0, never subnormal, so a sum that must notice underflow tests its denominator.
-inline Halide::Expr exp_clamped(Halide::Expr x) {
+// exp(scale x) for scale x <= 88, scale a power of two: it costs nothing, being folded into the constants. Clamped below at
+// exp(-87.3): never 0, never subnormal, so a sum that must notice underflow tests its denominator.
+// Relative error below 2 + |scale x| / 20 units of 2^-24. The second term is that of ln 2 as one constant: exp multiplies
+// the rounding of a computed x by |scale x|, twenty times as much, so a second constant would buy nothing. The polynomial is
+// the minimax of degree 6 with p(0) = 1, so exp(0) = 1.
+inline Halide::Expr exp_scaled(Halide::Expr x, double scale) {
     using namespace Halide;
-    x = max(x, -87.3f);
-    // n = round(x / ln 2): at 1.5 * 2^23 the unit of the last place is 1, so the addition rounds and the low bits are n.
+    x = max(x, float(-87.3 / scale));
+    // n = round(scale x / ln 2): at 1.5 * 2^23 the unit of the last place is 1, so the addition rounds and the low bits are n.
     // (A rounding instruction of 512 bits is split in two by LLVM, and a conversion would follow.)
-    const Expr shifted = x * 1.44269504f + 12582912.0f, n = strict_difference(shifted, 12582912.0f);
-    // strict: otherwise the two constants of the reduction are folded into one
-    const Expr f = strict_difference(x - n * 0.693359375f, n * -2.12194440e-4f);
-    Expr p = 1.9875691500e-4f;
-    for (float coefficient : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
-        p = p * f + coefficient;
-    p = (p * f) * f + f + 1.0f;
+    const Expr shifted = x * float(1.4426950408889634 * scale) + 12582912.0f, n = strict_difference(shifted, 12582912.0f);
+    const Expr f = x - n * float(0.69314718055994531 / scale);  // one fused multiply-add: the product is not rounded
+    double power = scale * scale * scale * scale * scale * scale;
+    Expr p = float(1.4061422552913427e-3 * power);
+    for (double coefficient : {8.379058912396431e-3, 4.166477173566818e-2, 1.6666364669799805e-1, 0.5000000596046448, 1.0, 1.0})
+        p = p * f + float(coefficient * (power /= scale));
     return reinterpret<float>(reinterpret<int>(p) + (reinterpret<int>(shifted) << 23));
 }
+
+inline Halide::Expr exp_clamped(Halide::Expr x) { return exp_scaled(x, 1); }
+
+// exp(x / 2) for x <= 176.
+inline Halide::Expr exp_half(Halide::Expr x) { return exp_scaled(x, 0.5); }
 
 // exp for any finite x: saturates at e^88 and e^-87.3.
 inline Halide::Expr exp_any(Halide::Expr x) { return exp_clamped(Halide::min(x, 88.0f)); }
