@@ -163,7 +163,7 @@ struct WindowMix {
 // (y, R, den) of a piece of queries; sums = (num, den).
 struct WindowForward {
     Halide::Var c{"c"}, t{"t"};
-    Halide::Func y{"y"};
+    Halide::Func gated{"gated"}, y{"y"};  // gated: what the results share, so that no store stands between its two uses
     WindowMix mix;
 
     WindowForward(Halide::Func query, const WindowMixInputs &in, WindowForm form, WindowTile extents) : mix(in, form, extents) {
@@ -172,7 +172,8 @@ struct WindowForward {
         const Expr num = mix.sums(l, 0, t, panel), den = mix.sums(l, 1, t, panel);
         const Gate gate(query(inside(c, in.C), inside(t, in.rows)));
         const Expr scaled = num / (den * gate.one_plus);
-        y(c, t) = Tuple(gate.times(gate.times(scaled, gate.f), gate.f), scaled * gate.one_plus, den);
+        gated(c, t) = Tuple(gate.times(gate.times(scaled, gate.f), gate.f), gate.times(scaled, gate.one_plus));  // as written: regrouped, it would be a second division
+        y(c, t) = Tuple(gated(c, t)[0], gated(c, t)[1], den);
     }
 };
 
@@ -294,9 +295,10 @@ struct WindowBiasGradient {
     }
 };
 
-// out(x, t) += sum_k band(k, t) a(x, row of k): du = dw v and dv = dw^T u inside the band.
+// out(x, t) += sum_k band(k, t) a(x, row of k): du = dw v and dv = dw^T u inside the band. A tile is some rows (i) of a granule,
+// which see the same rows of a.
 struct WindowApply {
-    Halide::Var x{"x"}, t{"t"};
+    Halide::Var x{"x"}, t{"t"}, i{"i"}, tile{"tile"};
     Halide::RDom k;
     Halide::Func sum{"sum"}, out{"out"};
     WindowTile extents;
@@ -304,13 +306,13 @@ struct WindowApply {
     WindowApply(Halide::Func band, Halide::Func a, Halide::Expr before, Halide::Expr after, Halide::Expr X, Halide::Expr T, WindowTile extents)
         : extents(extents) {
         using namespace Halide;
-        const Expr first = t / extents.rows * extents.rows;
+        const Expr first = tile * extents.rows;
         k = RDom(0, extents.unroll, 0, (before + extents.rows + after) / extents.unroll, "k");
         const Expr column = k.y * extents.unroll + k.x;
         const Expr other = clamp(likely(first - before + column), 0, T - 1);
-        sum(x, t) += band(first % window_granule + column, inside(t, T)) * a(inside(x, X), other);
+        sum(x, i, tile) += band(first % window_granule + column, inside(first + i, T)) * a(inside(x, X), other);
         out(x, t) = undef<float>();
-        out(x, t) += sum(x, t);
+        out(x, t) += sum(x, t % extents.rows, t / extents.rows);
     }
 };
 

@@ -17,6 +17,7 @@
 #include "models/mixers/exact_path.h"
 #include "models/mixers/local_decoding.h"
 #include "models/mixers/mixers.h"
+#include "runtime/parallel.h"
 
 namespace aft {
 namespace {
@@ -58,16 +59,22 @@ struct Seen {
 };
 
 double largest_norm(const Tensor &x, int64_t rows) {
-    double most = 0;
-    for (int64_t t = 0; t < rows; t++) {
-        const float *row = x.data() + t * x.stride(0);
-        float sum[8] = {};
-        for (int64_t d = 0; d < x.size(1); d++) sum[d % 8] += row[d] * row[d];
-        double total = 0;
-        for (float part : sum) total += part;
-        most = std::max(most, total);
-    }
-    return std::sqrt(most);
+    constexpr int64_t task = 64, lanes = 16;  // rows; partial sums, which the compiler keeps in vectors
+    std::vector<double> most(size_t(ceil_div(rows, task)), 0);
+    parallel_for(int64_t(most.size()), [&](int64_t n) {
+        for (int64_t t = n * task; t < std::min(rows, (n + 1) * task); t++) {
+            const float *row = x.data() + t * x.stride(0);
+            float sum[lanes] = {};
+            int64_t d = 0;
+            for (; d + lanes <= x.size(1); d += lanes)
+                for (int64_t j = 0; j < lanes; j++) sum[j] += row[d + j] * row[d + j];
+            for (; d < x.size(1); d++) sum[d % lanes] += row[d] * row[d];
+            double total = 0;
+            for (float part : sum) total += part;
+            most[size_t(n)] = std::max(most[size_t(n)], total);
+        }
+    });
+    return std::sqrt(*std::max_element(most.begin(), most.end()));
 }
 
 // [1, rows, X]: the first rows of a factor, X a multiple of the lanes.

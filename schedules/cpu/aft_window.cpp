@@ -47,13 +47,17 @@ void schedule_mix(WindowMix &m, Func consumer, Var at, int lanes) {
     in.vectorize(m.state, m.l);
 }
 
-// c into panels and vectors, t into tiles; returns the loop at which the register tile lives. inside: panels run inside tiles.
-Var tiled(Func out, Var c, Var t, int rows, int lanes, bool inside) {
+struct Tiles {
+    Var at, row;  // the loops of a register tile and of one of its rows
+};
+
+// c into panels and vectors, t into tiles. inside: panels run inside tiles.
+Tiles tiled(Func out, Var c, Var t, int rows, int lanes, bool inside) {
     Var panel{"out_panel"}, l{"out_l"}, lo{"out_lo"}, li{"out_li"}, tile{"out_tile"}, ti{"out_ti"};
     out.split(c, panel, l, window_panel, guard).split(l, lo, li, lanes).split(t, tile, ti, rows, guard);
     out.reorder(li, lo, ti, tile, panel).vectorize(li).unroll(lo).unroll(ti);
     if (inside) out.reorder(panel, tile);
-    return inside ? panel : tile;
+    return {inside ? panel : tile, ti};
 }
 
 }  // namespace
@@ -61,10 +65,11 @@ Var tiled(Func out, Var c, Var t, int rows, int lanes, bool inside) {
 WindowPlan plan_aft_window(const Request &request) {
     return planned(request, [&](const Machine &machine, Knobs &knobs) -> WindowPlan {
         const int lanes = machine.lanes, registers = machine.vector_registers;
-        const bool mix = request.part == "mix", tiled_part = mix || request.part == "apply", dots = request.part == "dots";
-        const int rows = knobs.only(tiled_part, "tile_rows", registers == 32 ? 12 : 2, {2, 4, 6, 12}, "two accumulators a row and vector; a vector of keys feeds this many FMA");
+        const bool mix = request.part == "mix", apply = request.part == "apply", tiled_part = mix || apply, dots = request.part == "dots";
+        const int rows = knobs.only(tiled_part, "tile_rows", apply ? 4 : registers == 32 ? 12 : 2, {2, 4, 6, 12}, "two accumulators a row and vector; a vector of keys feeds this many FMA");
         const int unroll = knobs.only(tiled_part, "unroll", rows % 4 ? 2 : 4, {1, 2, 4}, "columns of the table a turn");
-        knobs.require((2 * rows + 2) * window_panel / lanes + 1 <= registers, "accumulators, two vectors of the pack and a broadcast fit the registers");
+        const int vectors = knobs.only(apply, "tile_vectors", registers == 32 ? 4 : 2, {2, 4}, "vectors of a row of v; each weight is broadcast for this many FMA");
+        knobs.require((apply ? (rows + 1) * vectors : (2 * rows + 2) * window_panel / lanes) + 1 <= registers, "accumulators, vectors of the other side and a broadcast fit the registers");
         knobs.require(rows % unroll == 0 || unroll <= 2, "the table's width before and behind is a multiple of 4, a tile adds its rows");
         const bool inside = knobs.only(mix, "panels_inside", 0, {0, 1}, "1: rows of the epilogue are read whole; 0: a panel's pack stays in L1");
         const int dot_rows = knobs.only(dots, "dot_rows", 4, {2, 4, 6}, "rows of a tile of dot products; each loads a vector for dot_columns FMA");
@@ -86,6 +91,7 @@ WindowPlan plan_aft_window(const Request &request) {
             w.pack.reorder(w.l, w.part, w.panel, w.p);
             in.vectorize(w.pack, w.l);
             w.pack.unroll(w.part);
+            w.pack.never_partition(w.p).always_partition(w.panel);
             w.weight.compute_at(w.pack, w.panel).store_in(MemoryType::Register).bound_extent(w.l, window_panel);
             in.vectorize(w.weight, w.l);
         };
@@ -101,8 +107,14 @@ WindowPlan plan_aft_window(const Request &request) {
             w.slack.vectorize(w.c, lanes, guard);
             w.slack.update().reorder(w.c, w.r.x).vectorize(w.c, lanes, guard);
         };
-        plan.forward = [=](WindowForward &w) { schedule_mix(w.mix, w.y, tiled(w.y, w.c, w.t, rows, lanes, inside), lanes); };
-        plan.backward = [=](WindowBackward &w) { schedule_mix(w.mix, w.gradient, tiled(w.gradient, w.c, w.t, rows, lanes, inside), lanes); };
+        plan.forward = [=](WindowForward &w) {
+            const Tiles tiles = tiled(w.y, w.c, w.t, rows, lanes, inside);
+            schedule_mix(w.mix, w.y, tiles.at, lanes);
+            w.gated.compute_at(w.y, tiles.row).store_in(MemoryType::Register).bound_extent(w.c, window_panel);
+            const Lanes in{lanes};
+            in.vectorize(w.gated, w.c);
+        };
+        plan.backward = [=](WindowBackward &w) { schedule_mix(w.mix, w.gradient, tiled(w.gradient, w.c, w.t, rows, lanes, inside).at, lanes); };
         plan.total = [=](WindowTotal &w) {
             const Lanes in{lanes};
             in.vectorize(w.total, w.l);
@@ -140,12 +152,15 @@ WindowPlan plan_aft_window(const Request &request) {
         plan.apply = [=](WindowApply &w) {
             Var tb{"tb"}, to{"to"}, ti{"ti"}, xo{"xo"}, xi{"xi"};
             auto out = w.out.update();
-            out.split(w.x, xo, xi, 2 * lanes, guard).split(w.t, to, ti, rows, guard).reorder(xi, ti, xo, to);
+            out.split(w.x, xo, xi, vectors * lanes, guard).split(w.t, to, ti, rows, guard).reorder(xi, ti, xo, to);
             out.vectorize(xi, lanes).unroll(xi).unroll(ti);
             out.split(to, tb, to, 8, guard).parallel(tb);  // a tile alone is 3 microseconds of work: less than handing it over
-            w.sum.compute_at(w.out, xo).store_in(MemoryType::Register).bound_extent(w.x, 2 * lanes).bound_extent(w.t, rows);
-            w.sum.vectorize(w.x, lanes).unroll(w.x).unroll(w.t);
-            w.sum.update().reorder(w.x, w.t, w.k.x, w.k.y).vectorize(w.x, lanes).unroll(w.x).unroll(w.t).unroll(w.k.x);
+            w.sum.compute_at(w.out, xo).store_in(MemoryType::Register).bound_extent(w.x, vectors * lanes).bound_extent(w.i, rows).bound_extent(w.tile, 1);
+            w.sum.vectorize(w.x, lanes).unroll(w.x).unroll(w.i);
+            w.sum.update().reorder(w.x, w.i, w.k.x, w.k.y, w.tile).vectorize(w.x, lanes).unroll(w.x).unroll(w.i).unroll(w.k.x);
+            // The clamp of a row is one number a column; it is the steady state of x that has plain loads.
+            w.sum.update().never_partition(w.k.y);
+            out.never_partition({tb, to}).always_partition(xo);
         };
         return plan;
     });
