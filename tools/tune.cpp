@@ -222,7 +222,7 @@ const Command command{"tune", "Search schedules for this machine; the build uses
     app.add_flag("--list", o->list, "Print each kernel's knobs, candidates, reasons and the size of its space, and stop")->group(what);
     app.add_flag("--dry-run", o->dry_run, "Say what would be tuned and where its record would go, and stop")->group(what);
     app.add_option("--budget", o->budget, "Time for the search of all kernels: 90s, 10m, 2h")->group(how)->capture_default_str();
-    app.add_option("--strategy", o->tune.strategy, "guided, descent or random")->check(CLI::IsMember({"guided", "descent", "random"}))->group(how)->capture_default_str();
+    app.add_option("--strategy", o->tune.strategy, "descent, guided or random")->check(CLI::IsMember({"descent", "guided", "random"}))->group(how)->capture_default_str();
     app.add_option("--autoscheduler", o->autoschedulers, "Instead of a search: Halide's own Adams2019, Mullapudi2016, Li2018 or all of them, beside our schedules; a table, no record")->group(how);
     app.add_option("--candidates", o->tune.most, "Candidates of a kernel at most; 0: as the budget allows")->check(at_least(0))->group(how)->capture_default_str();
     app.add_flag("--resume", o->tune.resume, "Take up an interrupted search: what was measured under the same conditions is not repeated")->group(how);

@@ -164,6 +164,34 @@ TEST(Tune, WrongUseIsNamed) {
     expect("--compare /nonexistent/a /nonexistent/b", 1, "there is no record");
 }
 
+// A journal with known times: the strategies are told them, and what is too uncertain is left out.
+TEST(Tune, SimulatesStrategiesOnJournals) {
+    const Folder folder;
+    std::ofstream journal(folder.file("space.jsonl"));
+    journal << json{{"incumbent", {{"rows", 1}, {"vectors", 1}}}}.dump() << "\n";
+    for (int rows : {1, 2, 4, 8})
+        for (int vectors : {1, 2, 4}) {
+            if (rows == 1 && vectors == 1) continue;
+            const bool uncertain = rows == 8 && vectors == 4;
+            journal << json{{"knobs", "rows:" + std::to_string(rows) + ",vectors:" + std::to_string(vectors)},
+                            {"verdict", {{"status", "ok"}, {"message", ""}, {"ratio", uncertain ? 0.1 : 1.1 - 0.05 * rows}, {"noise", uncertain ? 0.5 : 0.01}, {"gate_error", 0}, {"cases", 1},
+                                         {"shapes", json::array()}, {"seconds", 1}}}}
+                           .dump()
+                    << "\n";
+        }
+    journal.close();
+    const std::string file = folder.file("space.jsonl");
+    const json both = json::parse(run_aft("tune --json --simulate " + file + " " + file).out);
+    ASSERT_EQ(both.at("journals").size(), 2u);
+    EXPECT_EQ(both.at("journals").at(0).at("points"), 11);
+    EXPECT_DOUBLE_EQ(both.at("journals").at(0).at("best"), 0.7);
+    for (const char *strategy : {"random", "descent", "guided"}) {
+        EXPECT_GT(both.at("strategies").at(strategy).at("4"), 0.7) << strategy;
+        EXPECT_NEAR(both.at("strategies").at(strategy).at("12").get<double>(), 0.7, 1e-12) << strategy << ": the whole space";
+    }
+    EXPECT_EQ(run_aft("tune --simulate " + folder.file("none")).code, 1);
+}
+
 TEST(Tune, ComparesRecords) {
     const Folder folder;
     for (const auto &[name, rows, seconds] : {std::tuple("old", 4, 2e-3), std::tuple("new", 8, 1e-3)})

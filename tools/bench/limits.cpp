@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <ctime>
 #include <limits>
+#include <numeric>
 
 #include "aft/tensor.h"
 #include "kernel_table.h"
@@ -29,6 +31,12 @@ void on_all_threads(int threads, const std::function<void(int)> &task) {
         while (ready < threads) __builtin_ia32_pause();
         task(int(thread));
     });
+}
+
+double thread_seconds() {
+    timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
 }
 
 // Best of the rounds' times per call of `task` on each thread: a limit is what the machine can do when it is left alone.
@@ -85,11 +93,23 @@ const char *level_name(int level) {
     return names[level];
 }
 
+// By each thread's own CPU time: the loop touches no memory, so that what other programs take of the CPU is no part of the limit.
 double measure_fma_peak(int threads) {
     threads = std::min(threads, thread_count());
     const Probes &probe = probes(kernels().target);
     constexpr int64_t repeats = 10'000;
-    return double(threads) * double(repeats * probe.flops_per_repeat) / seconds_per_call(threads, [&](int) { sink = probe.fma(repeats); });
+    std::vector<double> rates(static_cast<size_t>(threads));
+    double best = 0;
+    for (int round = 0; round < rounds; round++) {
+        on_all_threads(threads, [&](int thread) {
+            const double start = thread_seconds();
+            double spent = 0, flops = 0;
+            for (; spent < sample_seconds; spent = thread_seconds() - start) sink = probe.fma(repeats), flops += double(repeats * probe.flops_per_repeat);
+            rates[size_t(thread)] = flops / spent;
+        });
+        best = std::max(best, std::accumulate(rates.begin(), rates.end(), 0.0));
+    }
+    return best;
 }
 
 Limits measure_limits(int threads) {

@@ -13,7 +13,7 @@ struct TuneOptions {
     std::vector<std::string> shapes;  // of this kernel; empty: those of the models
     double budget_s = 600;            // of search; the final check comes on top
     std::string out;                  // the record's file
-    std::string strategy = "guided";
+    std::string strategy = "descent";
     uint64_t seed = 0;
     int threads = 1;
     bool resume = false;
