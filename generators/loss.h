@@ -4,9 +4,9 @@
 //   loss = -(1-s) log p_target - s mean_j log p_j = log sum exp z - (1-s) z_target - s mean z
 //   dlogits_j = scale (p_j - (1-s) [j = target] - s / V)
 //
-// A target < 0 is ignored: loss 0, gradient 0; one beyond V-1 is clamped. exp z is kept for one row, so that an
-// element costs one exp; z itself is one subtraction, cheaper than a second copy. A row's gradient is written from the copy
-// and depends on the sum over the whole row, so dlogits may be the memory of logits.
+// A target < 0 is ignored: loss 0, gradient 0; one beyond V-1 is clamped. z and exp z are kept for one row, so that an
+// element costs one exp. A row's gradient is written from these copies and depends on the sum over the whole row, so
+// dlogits may be the memory of logits.
 #pragma once
 #include <Halide.h>
 
@@ -20,27 +20,25 @@ namespace aft {
 
 struct SoftmaxCrossEntropy {
     Halide::Var c{"c"}, r{"r"};
-    Halide::Func logits;
-    Halide::Func kept{"kept"};  // exp z of a row
+    Halide::Func kept{"kept"};  // (z, exp z) of a row
     std::vector<RowReduction> reductions;
     Halide::Func row_loss{"row_loss"}, loss{"loss"}, dlogits{"dlogits"};
 
-    SoftmaxCrossEntropy(Halide::Func logits_, Halide::Func targets, Halide::Expr smoothing, Halide::Expr scale, Halide::Expr V,
-                        Halide::Expr R, int width)
-        : logits(logits_) {
+    SoftmaxCrossEntropy(Halide::Func logits, Halide::Func targets, Halide::Expr smoothing, Halide::Expr scale, Halide::Expr V,
+                        Halide::Expr R, int width) {
         using namespace Halide;
         const Expr row = inside(r, R);
         const RowReduction largest("largest", RowReduction::maximum, r, V, width, [&](Expr k) { return Terms{logits(k, row)}; });
-        const auto z = [&](Expr k) { return logits(k, row) - largest.result(); };
-        kept(c, r) = exp_clamped(z(c));
-        const RowReduction sums("sums", RowReduction::sum, r, V, width, [&](Expr k) { return Terms{kept(k, r), z(k)}; });
+        const Expr z = logits(c, row) - largest.result();
+        kept(c, r) = Tuple(z, exp_clamped(z));
+        const RowReduction sums("sums", RowReduction::sum, r, V, width, [&](Expr k) { return Terms{kept(k, r)[1], kept(k, r)[0]}; });
         reductions = {largest, sums};
 
         const Expr target = clamp(targets(row), 0, V - 1), counts = targets(row) >= 0, even = smoothing / V;
-        row_loss(r) = select(counts, log(sums.result(0)) - (1.0f - smoothing) * z(target) - even * sums.result(1), 0.0f);
+        row_loss(r) = select(counts, log(sums.result(0)) - (1.0f - smoothing) * kept(target, r)[0] - even * sums.result(1), 0.0f);
         loss(r) = row_loss(r);
         if (!scale.defined()) return;
-        const Expr gradient = kept(c, r) * (scale / sums.result(0)) - (select(c == target, scale * (1.0f - smoothing), 0.0f) + scale * even);
+        const Expr gradient = kept(c, r)[1] * (scale / sums.result(0)) - (select(c == target, scale * (1.0f - smoothing), 0.0f) + scale * even);
         dlogits(c, r) = select(counts, gradient, 0.0f);
     }
 };
