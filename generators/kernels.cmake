@@ -40,6 +40,14 @@ aft_kernel(aft_simple_gate_backward_f32 GENERATOR aft_simple:aft_simple PARAMS o
            ARGUMENTS "const Tensor &query, const Tensor &dy, const Tensor &num, const Tensor &den, Tensor &dq, Tensor &s, Tensor &local_s")
 aft_kernel(aft_simple_key_backward_f32 GENERATOR aft_simple:aft_simple PARAMS op=key_backward
            ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &num, const Tensor &den, const Tensor &reference, const Tensor &s, Tensor &dk, Tensor &dv")
+aft_kernel(aft_simple_causal_forward_bounded_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_forward_bounded
+           ARGUMENTS "${activations}, Tensor &y, Tensor &num, Tensor &den, Tensor &local_num, Tensor &local_den, Tensor &peak, Tensor &reference")
+aft_kernel(aft_simple_statistics_bounded_f32 GENERATOR aft_simple:aft_simple PARAMS op=statistics_bounded
+           ARGUMENTS "const Tensor &key, const Tensor &value, Tensor &num, Tensor &den, Tensor &local_num, Tensor &local_den, Tensor &peak, Tensor &reference")
+aft_kernel(aft_simple_causal_queries_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_queries
+           ARGUMENTS "${activations}, const Tensor &dy, const Tensor &num, const Tensor &den, const Tensor &reference, Tensor &dq, Tensor &gs, Tensor &grs, Tensor &halves, Tensor &local_num, Tensor &local_den, Tensor &peak")
+aft_kernel(aft_simple_causal_keys_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_keys
+           ARGUMENTS "const Tensor &value, const Tensor &gs, const Tensor &grs, const Tensor &halves, const Tensor &reference, const Tensor &reference_after, Tensor &dk, Tensor &dv, Tensor &s, Tensor &p, Tensor &local_s, Tensor &local_p")
 # --- normalization: layer norm over the last axis (generators/normalization.h)
 aft_kernel(layer_norm_forward_f32 GENERATOR normalization:layer_norm_forward
            ARGUMENTS "const Tensor &x, const Tensor &weight, const Tensor &bias, float epsilon, Tensor &y, Tensor &mean, Tensor &rstd")

@@ -1,7 +1,9 @@
 // AFT-simple (SPEC F3, F5): scans over chunks of time (generators/aft_simple.h has the formulas).
 //
 // The channels of a sequence are independent of each other, so the work is cut into parts: a sequence, or a slice of its
-// channels when there are few sequences. Inside a part the chunks run one after the other on one thread.
+// channels when there are few sequences. Inside a part the chunks run one after the other on one thread. A chunk runs in the
+// bounded form; slices of channels in which a key passed its limit are repeated in the exact form. Which ones these are
+// depends on the border state and the keys only, so backward finds the same ones.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -16,6 +18,11 @@ namespace aft {
 namespace {
 
 constexpr float no_reference = -3e38f;  // finite, so that K - r is never inf - inf
+
+// How far a key of a chunk may lie above the reference in the bounded form: e^10 times 1e30 times thousands of steps fits
+// into fp32, and a reference that is a key or a peak of earlier chunks is seldom exceeded by more.
+constexpr float limit = 10.0f;
+constexpr int64_t slice_channels = 64;  // decided together: whole cache lines, and few channels pay for one of them
 
 // Steps of a chunk. Sums have two levels, so this is the length of the lower one: short for accuracy and because backward
 // keeps 12 bytes per element of a chunk in L2; but not shorter than the square root needs, or the upper level grows long.
@@ -72,6 +79,29 @@ Tensor scratch_state(const Tensor &x, int64_t worker, int64_t n, const Part &par
 
 void copy_row(const Tensor &from, Tensor to) { std::memcpy(to.data(), from.data(), size_t(from.size(from.rank() - 1)) * sizeof(float)); }
 void fill_row(Tensor to, float value) { std::fill_n(to.data(), to.size(to.rank() - 1), value); }
+
+// A reference starts at a key, at the first of the part.
+void begin_reference(Tensor reference, const Tensor &key) {
+    for (int64_t c = 0; c < key.size(2); c++)
+        if (reference.data()[c] <= no_reference) reference.data()[c] = key.data()[c];
+}
+
+// body(first, last, exact) for the runs of slices alike: `exact` where a peak lies beyond the limit.
+template <class Body>
+void each_run(const Tensor &peak, const Tensor &reference, int64_t width, Body body) {
+    const float *p = peak.data(), *r = reference.data();
+    const auto passes = [&](int64_t first) {
+        bool any = false;
+        for (int64_t c = first; c < std::min(first + slice_channels, width); c++) any |= p[c] - r[c] > limit;
+        return any;
+    };
+    for (int64_t first = 0, last = 0; first < width; first = last) {
+        const bool exact = passes(first);
+        do last = std::min(last + slice_channels, width);
+        while (last < width && passes(last) == exact);
+        body(first, last, exact);
+    }
+}
 
 void check_shape(const char *name, const Tensor &x, const Shape &shape) {
     if (!x.defined() || x.dtype() != DType::f32 || x.shape() != shape)
@@ -152,22 +182,32 @@ private:
         const Tensor borders = arena.allocate({chunks, 3, B, C});
         saved.tensors = {borders};
         const ArenaScope scope(arena);
-        const Tensor scratch = arena.allocate({parts.workers(), 5, parts.width});
+        const Tensor scratch = arena.allocate({parts.workers(), 6, parts.width});
         parts.each([&](const Part &part, int64_t worker) {
             const Tensor query = cut(in.query, part), key = cut(in.key, part), value = cut(in.value, part), y = cut(output, part);
-            Tensor s[5];  // num, den, reference, local num, local den
+            Tensor s[6];  // num, den, reference, local num, local den, peak
             const auto view = [&](int64_t steps) {
-                for (int64_t n = 0; n < 5; n++) s[n] = scratch_state(scratch, worker, n, part, steps);
+                for (int64_t n = 0; n < 6; n++) s[n] = scratch_state(scratch, worker, n, part, steps);
             };
             view(length);
             for (int n = 0; n < 3; n++) fill_row(s[n], n == 2 ? no_reference : 0);
+            begin_reference(s[2], key);
             for (int64_t j = 0; j < chunks; j++) {
                 const int64_t begin = j * length, end = std::min(begin + length, T);
                 const Tensor border = borders.select(0, j);
                 for (int n = 0; n < 3; n++) copy_row(s[n], statistic(border, n, part));
                 if (end - begin < length) view(end - begin);
+                const Tensor q = steps(query, begin, end), k = steps(key, begin, end), v = steps(value, begin, end);
                 Tensor rows = steps(y, begin, end);
-                kernels().aft_simple_causal_forward_f32(steps(query, begin, end), steps(key, begin, end), steps(value, begin, end), rows, s[0], s[1], s[3], s[4], s[2]);
+                kernels().aft_simple_causal_forward_bounded_f32(q, k, v, rows, s[0], s[1], s[3], s[4], s[5], s[2]);
+                each_run(s[5], statistic(border, 2, part), part.width(), [&](int64_t first, int64_t last, bool exact) {
+                    if (!exact) return;
+                    const auto some = [&](const Tensor &x) { return x.slice(2, first, last); };
+                    Tensor some_rows = some(rows), now[5];
+                    for (int n = 0; n < 5; n++) now[n] = some(s[n]);
+                    for (int n = 0; n < 3; n++) copy_row(statistic(border, n, part).slice(1, first, last), now[n]);
+                    kernels().aft_simple_causal_forward_f32(some(q), some(k), some(v), some_rows, now[0], now[1], now[3], now[4], now[2]);
+                });
             }
         });
     }
@@ -178,27 +218,40 @@ private:
         const int64_t length = chunk_steps(T, parts.width);
         const Tensor &borders = saved.tensors[0];
         const ArenaScope scope(arena);
-        const Tensor scratch = arena.allocate({parts.workers(), 7, parts.width});
+        const Tensor scratch = arena.allocate({parts.workers(), 8, parts.width});
         const Tensor replayed = arena.allocate({parts.workers(), 3, length, parts.width});
         parts.each([&](const Part &part, int64_t worker) {
             const Tensor query = cut(in.query, part), key = cut(in.key, part), value = cut(in.value, part), dy = cut(output_gradient, part);
             const Tensor dq = cut(gradient.query, part), dk = cut(gradient.key, part), dv = cut(gradient.value, part);
-            Tensor s[7];  // num, den, reference; S, P, local S, local P
+            Tensor s[8];  // num, den, reference; S, P, local S, local P (going forward: of num, den); peak
             const auto view = [&](int64_t steps) {
-                for (int64_t n = 0; n < 7; n++) s[n] = scratch_state(scratch, worker, n, part, steps);
+                for (int64_t n = 0; n < 8; n++) s[n] = scratch_state(scratch, worker, n, part, steps);
             };
             view(length);
             for (int n = 3; n < 5; n++) fill_row(s[n], 0);
             for (int64_t j = borders.size(0); j-- > 0;) {
                 const int64_t begin = j * length, end = std::min(begin + length, T);
-                const Tensor border = borders.select(0, j), q = steps(query, begin, end), k = steps(key, begin, end), v = steps(value, begin, end);
+                const Tensor q = steps(query, begin, end), k = steps(key, begin, end), v = steps(value, begin, end), dy_rows = steps(dy, begin, end);
+                const auto before = [&](int64_t n) { return statistic(borders.select(0, j), n, part); };
+                const Tensor after = statistic(borders.select(0, std::min(j + 1, borders.size(0) - 1)), 2, part);
                 if (s[0].size(1) != end - begin) view(end - begin);
-                for (int n = 0; n < 3; n++) copy_row(statistic(border, n, part), s[n]);
                 Tensor kept[3];
                 for (int64_t n = 0; n < 3; n++) kept[n] = replayed.select(0, worker).slice(0, n, n + 1).slice(1, 0, end - begin).slice(2, 0, part.width());
-                kernels().aft_simple_causal_replay_f32(k, v, kept[0], kept[1], kept[2], s[0], s[1], s[2]);
                 Tensor q_rows = steps(dq, begin, end), k_rows = steps(dk, begin, end), v_rows = steps(dv, begin, end);
-                kernels().aft_simple_causal_backward_f32(q, v, steps(dy, begin, end), kept[0], kept[1], kept[2], q_rows, k_rows, v_rows, s[3], s[4], s[5], s[6]);
+                kernels().aft_simple_causal_queries_f32(q, k, v, dy_rows, before(0), before(1), before(2), q_rows, kept[0], kept[1], kept[2], s[5], s[6], s[7]);
+                each_run(s[7], before(2), part.width(), [&](int64_t first, int64_t last, bool exact) {
+                    const auto some = [&](const Tensor &x) { return x.slice(2, first, last); };
+                    Tensor now[7], had[3], some_q = some(q_rows), some_k = some(k_rows), some_v = some(v_rows);
+                    for (int n = 0; n < 7; n++) now[n] = some(s[n]);
+                    for (int n = 0; n < 3; n++) had[n] = some(kept[n]);
+                    if (!exact) {
+                        kernels().aft_simple_causal_keys_f32(some(v), had[0], had[1], had[2], before(2).slice(1, first, last), after.slice(1, first, last), some_k, some_v, now[3], now[4], now[5], now[6]);
+                        return;
+                    }
+                    for (int n = 0; n < 3; n++) copy_row(before(n).slice(1, first, last), now[n]);
+                    kernels().aft_simple_causal_replay_f32(some(k), some(v), had[0], had[1], had[2], now[0], now[1], now[2]);
+                    kernels().aft_simple_causal_backward_f32(some(q), some(v), some(dy_rows), had[0], had[1], had[2], some_q, some_k, some_v, now[3], now[4], now[5], now[6]);
+                });
             }
         });
     }
@@ -209,18 +262,29 @@ private:
         const Parts parts(B, C);
         const int64_t length = chunk_steps(T, parts.width);
         const ArenaScope scope(arena);
-        const Tensor scratch = arena.allocate({parts.workers(), 2, parts.width});
+        const Tensor scratch = arena.allocate({parts.workers(), 6, parts.width});
         parts.each([&](const Part &part, int64_t worker) {
             const Tensor key = cut(in.key, part), value = cut(in.value, part);
-            Tensor s[5];
+            Tensor s[9];  // num, den, reference, local num, local den, peak; num, den, reference before the chunk
             const auto view = [&](int64_t steps) {
-                for (int64_t n = 0; n < 5; n++) s[n] = n < 3 ? state(states, n, part, steps) : scratch_state(scratch, worker, n - 3, part, steps);
+                for (int64_t n = 0; n < 9; n++) s[n] = n < 3 ? state(states, n, part, steps) : scratch_state(scratch, worker, n - 3, part, steps);
             };
             view(length);
+            begin_reference(s[2], key);
             for (int64_t begin = 0; begin < T; begin += length) {
                 const int64_t end = std::min(begin + length, T);
                 if (end - begin < length) view(end - begin);
-                kernels().aft_simple_statistics_f32(steps(key, begin, end), steps(value, begin, end), s[0], s[1], s[3], s[4], s[2]);
+                for (int n = 0; n < 3; n++) copy_row(s[n], s[n + 6]);
+                const Tensor k = steps(key, begin, end), v = steps(value, begin, end);
+                kernels().aft_simple_statistics_bounded_f32(k, v, s[0], s[1], s[3], s[4], s[5], s[2]);
+                each_run(s[5], s[8], part.width(), [&](int64_t first, int64_t last, bool exact) {
+                    if (!exact) return;
+                    const auto some = [&](const Tensor &x) { return x.slice(2, first, last); };
+                    Tensor now[5];
+                    for (int n = 0; n < 5; n++) now[n] = some(s[n]);
+                    for (int n = 0; n < 3; n++) copy_row(some(s[n + 6]), now[n]);
+                    kernels().aft_simple_statistics_f32(some(k), some(v), now[0], now[1], now[3], now[4], now[2]);
+                });
             }
         });
     }

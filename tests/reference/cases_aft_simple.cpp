@@ -74,7 +74,7 @@ Results aft_simple(const Arrays &in, bool causal) {
 struct Inputs {
     const char *name;
     double keys = 1, values = 1, gradients = 1;
-    enum Shape { random, equal, huge_last, rising, jumps } shape = random;
+    enum Shape { random, equal, huge_last, rising, jumps, at_limit } shape = random;
     double last = 0;   // huge_last: added to the last key
     bool views = false;  // inputs are views of one fused projection [B, T, 3 C]
 };
@@ -89,6 +89,14 @@ Tensor keys_of(const Inputs &i, const Shape &shape) {
         if (i.shape == Inputs::huge_last && t == T - 1) k += float(i.last);
         if (i.shape == Inputs::rising) k = 1e-3f * float(t + 1) * float(c % 7 - 2);  // many references, each a little higher
         if (i.shape == Inputs::jumps) k += float(40 * (t / 16 % 5));
+        // One rise a chunk of 128 steps (a short sequence: in its middle), just below 10 above the keys so far, where the
+        // bounded form ends, or just above: in the first slice of 64 channels now and then in a single one, in the second
+        // never, in the third always.
+        if (i.shape == Inputs::at_limit) {
+            const int64_t rises = T < 128 ? 2 * t / T : (t + 64) / 128, slice = c / 64;
+            k *= 0.001f;
+            for (int64_t n = 1; n <= rises; n++) k += slice == 2 || (slice == 0 && c == 5 && n % 2 == 1) ? 10.02f : 9.98f;
+        }
     }
     return key;
 }
@@ -98,9 +106,10 @@ OperatorCase simple(bool causal, int64_t B, int64_t T, int64_t C, const Inputs &
     OperatorCase c;
     c.name = "aft_simple " + form + " B=" + std::to_string(B) + " T=" + std::to_string(T) + " C=" + std::to_string(C) + " " + i.name;
     if (causal)
-        c.kernels = {"aft_simple_causal_forward_f32", "aft_simple_causal_replay_f32", "aft_simple_causal_backward_f32"};
+        c.kernels = {"aft_simple_causal_forward_bounded_f32", "aft_simple_causal_forward_f32", "aft_simple_causal_queries_f32",
+                     "aft_simple_causal_keys_f32", "aft_simple_causal_replay_f32", "aft_simple_causal_backward_f32"};
     else
-        c.kernels = {"aft_simple_statistics_f32", "aft_simple_gate_f32", "aft_simple_gate_backward_f32", "aft_simple_key_backward_f32"};
+        c.kernels = {"aft_simple_statistics_bounded_f32", "aft_simple_statistics_f32", "aft_simple_gate_f32", "aft_simple_gate_backward_f32", "aft_simple_key_backward_f32"};
     c.bound = 128 + 4 * std::sqrt(double(T));
     c.large = large;
     if (T <= 33 && std::string(i.name) == "normal") c.differentiable = {"query", "key", "value"};
@@ -147,6 +156,7 @@ const RegisterCases registered([] {
                            {.name = "last=+1e4", .shape = Inputs::huge_last, .last = 9990},
                            {.name = "rising", .shape = Inputs::rising},
                            {.name = "jumps", .shape = Inputs::jumps},
+                           {.name = "at_limit", .shape = Inputs::at_limit},
                            {.name = "values=1e30", .keys = 30, .values = 2e29},
                            {.name = "gradients=1e30", .keys = 30, .gradients = 2e29}};
     std::vector<OperatorCase> cases;
@@ -156,7 +166,7 @@ const RegisterCases registered([] {
         cases.push_back(simple(causal, 2, 257, 300, views));
         for (int64_t C : {515, 1100}) cases.push_back(simple(causal, 1, 130, C, normal));
         for (const Inputs &inputs : hard)
-            for (int64_t T : {33, 600}) cases.push_back(simple(causal, 2, T, 37, inputs));
+            for (int64_t T : {33, 600}) cases.push_back(simple(causal, 2, T, inputs.shape == Inputs::at_limit ? 200 : 37, inputs));
         for (const Inputs &inputs : {normal, hard[2], hard[5]}) cases.push_back(simple(causal, 1, 65536, 64, inputs, true));
     }
     return cases;
