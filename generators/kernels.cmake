@@ -23,6 +23,16 @@ aft_kernel(gemm_nt_bias_gelu_f32 GENERATOR gemm:gemm PARAMS layout=nt epilogue=b
 aft_kernel(gemm_nn_gelu_backward_f32 GENERATOR gemm:gemm PARAMS layout=nn epilogue=gelu_backward
            ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &pre, Tensor &c" VARIANTS large)
 
+# --- gemm_panels: products with weights packed once, for decoding (generators/gemm_panels.h)
+set(any_rows "single:c.size(0) == 1" "few:c.size(0) <= 4" many)
+aft_kernel(gemm_panels_pack_f32 GENERATOR gemm_panels:gemm_panels_pack ARGUMENTS "const Tensor &weight, Tensor &panels")
+aft_kernel(gemm_panels_bias_f32 GENERATOR gemm_panels:gemm_panels PARAMS epilogue=bias
+           ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &bias, Tensor &c" VARIANTS ${any_rows})
+aft_kernel(gemm_panels_bias_residual_f32 GENERATOR gemm_panels:gemm_panels PARAMS epilogue=bias_residual
+           ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &bias, const Tensor &residual, Tensor &c" VARIANTS ${any_rows})
+aft_kernel(gemm_panels_bias_gelu_f32 GENERATOR gemm_panels:gemm_panels PARAMS epilogue=bias_gelu
+           ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &bias, Tensor &c" VARIANTS ${any_rows})
+
 # --- aft_simple: scans over chunks of time, state updated in place (generators/aft_simple.h)
 # State tensors are [B, T, C] with stride 0 along T.
 set(activations "const Tensor &query, const Tensor &key, const Tensor &value")
@@ -117,6 +127,13 @@ aft_kernel(aft_full_step_f32 GENERATOR aft_full:step
 
 aft_kernel(aft_local_step_f32 GENERATOR aft_full:step PARAMS has_far=true
            ARGUMENTS "const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &w, const Tensor &far, Tensor &output")
+
+# --- local_step: decoding of AFT-local (generators/local_step.h)
+aft_kernel(local_step_bias_f64 GENERATOR local_step:bias ARGUMENTS "const Tensor &u, const Tensor &v, Tensor &w")
+aft_kernel(local_step_fold_f32 GENERATOR local_step:fold
+           ARGUMENTS "const Tensor &key, const Tensor &value, Tensor &num, Tensor &den, Tensor &max")
+aft_kernel(local_step_mix_f32 GENERATOR local_step:mix
+           ARGUMENTS "const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &weights, const Tensor &far_num, const Tensor &far_den, const Tensor &far_max, float far_weight, Tensor &y, Tensor &spread")
 
 # --- aft_window: AFT-local in cache-sized pieces (generators/aft_window.h)
 aft_kernel(aft_window_range_f32 GENERATOR aft_window:range

@@ -162,22 +162,28 @@ MixerState Block::start(int64_t batch) const { return mixer_.start(parameters_, 
 
 void Block::prefill(const Saved &s, int64_t B, int64_t T, MixerState &state, Arena &arena) const { mixer_.prefill(views(s.fused, B, T), state, arena); }
 
-void Block::step(const Tensor &x, Tensor &y, MixerState &state, Arena &arena) const {
+Block::Packed Block::packed() const {
+    return {fused_.packed(), config_.output_projection ? output_.packed() : PackedLinear(), up_.packed(), down_.packed()};
+}
+
+void Block::step(const Tensor &x, Tensor &y, const Packed &packed, MixerState &state, Arena &arena) const {
     const ArenaScope scope(arena);
     const int64_t B = x.size(0), C = config_.channels;
     LayerNorm::Saved ignored;
     Tensor normed = arena.allocate({B, C}), fused = arena.allocate({B, fused_.weight.size(0)}), mixed = arena.allocate({B, C}), middle = arena.allocate({B, C});
+    Tensor hidden = arena.allocate({B, up_.weight.size(0)});
     norm1_.forward(x, normed, ignored, arena);
-    fused_.forward(normed, fused, arena);
+    packed.fused.forward(normed, fused);
     Tensor shaped = mixed.reshape({B, 1, C});
     mixer_.step(views(fused, B, 1), state, shaped, arena);
-    if (config_.output_projection)
-        gemm::linear_residual(mixed, output_.weight, output_.bias_or_zero(arena), x, middle);
-    else
-        kernels().add_f32(x, mixed, middle);
-    norm2_.forward(middle, normed, ignored, arena);
-    Tensor hidden, pre;
-    mlp(normed, middle, y, Dropout(), hidden, pre, arena);
+    if (config_.output_projection) {
+        packed.output.forward_residual(mixed, x, middle);
+        norm2_.forward(middle, normed, ignored, arena);
+    } else {
+        norm2_.forward_residual(x, mixed, middle, normed, ignored, arena);
+    }
+    packed.up.forward_gelu(normed, hidden);
+    packed.down.forward_residual(hidden, middle, y);
 }
 
 }  // namespace aft

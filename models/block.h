@@ -34,8 +34,13 @@ public:
 
     MixerState start(int64_t batch) const;
     void prefill(const Saved &saved, int64_t B, int64_t T, MixerState &state, Arena &arena) const;
+    // The weights once more, packed for step: each decoder has its own.
+    struct Packed {
+        PackedLinear fused, output, up, down;
+    };
+    Packed packed() const;
     // One token per sequence, x and y [B, C].
-    void step(const Tensor &x, Tensor &y, MixerState &state, Arena &arena) const;
+    void step(const Tensor &x, Tensor &y, const Packed &packed, MixerState &state, Arena &arena) const;
 
     // Floats that Saved holds for each row, without the mixer's own.
     static int64_t saved_floats(const ModelConfig &config);

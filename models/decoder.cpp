@@ -23,15 +23,13 @@ int64_t Decoder::position() const { return parts_->position; }
 void Decoder::reset() {
     parts_->position = 0;
     parts_->states.clear();
+    parts_->packed.clear();  // the parameters may have changed
     for (const Block &block : parts_->model->blocks) parts_->states.push_back(block.start(parts_->batch));
 }
 
-Tensor Decoder::Parts::head(const Tensor &x) {
-    Tensor logits({batch, model->config.vocabulary}), normed = arena.allocate(x.shape());
-    LayerNorm::Saved ignored;
-    model->norm.forward(x, normed, ignored, arena);
-    model->head.forward(normed, logits, arena);
-    return logits;
+void Decoder::Parts::pack() {
+    for (const Block &block : model->blocks) packed.push_back(block.packed());
+    packed_head = model->head.packed();
 }
 
 Tensor Decoder::prefill(const Tensor &tokens) {
@@ -45,7 +43,11 @@ Tensor Decoder::prefill(const Tensor &tokens) {
     Tensor last = p.arena.allocate({B, C});
     last.copy_from(x.reshape({B, T, C}).select(1, T - 1));
     p.position = T;
-    return p.head(last);
+    Tensor logits({B, p.model->config.vocabulary}), normed = p.arena.allocate({B, C});
+    LayerNorm::Saved ignored;
+    p.model->norm.forward(last, normed, ignored, p.arena);
+    p.model->head.forward(normed, logits, p.arena);
+    return logits;
 }
 
 Tensor Decoder::step(const Tensor &tokens) {
@@ -57,14 +59,19 @@ Tensor Decoder::step(const Tensor &tokens) {
     const Tensor shaped = tokens.reshape({p.batch, 1});
     p.model->check_tokens(shaped, "tokens");
     p.arena.reset();
+    if (p.packed.empty()) p.pack();
     Tensor x = p.arena.allocate({p.batch, config.channels}), y = p.arena.allocate({p.batch, config.channels});
     p.model->embed(shaped, p.position, x);
     for (size_t l = 0; l < p.states.size(); l++) {
-        p.model->blocks[l].step(x, y, p.states[l], p.arena);
+        p.model->blocks[l].step(x, y, p.packed[l], p.states[l], p.arena);
         std::swap(x, y);
     }
     p.position++;
-    return p.head(x);
+    Tensor logits({p.batch, config.vocabulary});
+    LayerNorm::Saved ignored;
+    p.model->norm.forward(x, y, ignored, p.arena);
+    p.packed_head.forward(y, logits);
+    return logits;
 }
 
 }  // namespace aft

@@ -36,9 +36,11 @@ struct Decoder::Parts {
     const LanguageModel::Parts *model = nullptr;
     int64_t batch = 0, position = 0;
     std::vector<MixerState> states;
+    std::vector<Block::Packed> packed;  // made by the first step, dropped by reset
+    PackedLinear packed_head;
     Arena arena;
 
-    Tensor head(const Tensor &x);  // logits of [B, C]
+    void pack();
 };
 
 constexpr int32_t embedding_stream = 0;  // dropout streams: blocks take 1 + 2 l and 2 + 2 l

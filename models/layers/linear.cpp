@@ -13,6 +13,17 @@ Tensor Linear::bias_or_zero(Arena &arena) const {
     return zero;
 }
 
+PackedLinear Linear::packed() const {
+    constexpr int64_t rows = 32;  // of a panel: generators/gemm_panels.h
+    PackedLinear p{Tensor({(weight.size(0) + rows - 1) / rows, weight.size(1), rows}), bias.defined() ? bias : Tensor::zeros({weight.size(0)})};
+    kernels().gemm_panels_pack_f32(weight, p.panels);
+    return p;
+}
+
+void PackedLinear::forward(const Tensor &x, Tensor &y) const { kernels().gemm_panels_bias_f32(x, panels, bias, y); }
+void PackedLinear::forward_residual(const Tensor &x, const Tensor &residual, Tensor &y) const { kernels().gemm_panels_bias_residual_f32(x, panels, bias, residual, y); }
+void PackedLinear::forward_gelu(const Tensor &x, Tensor &y) const { kernels().gemm_panels_bias_gelu_f32(x, panels, bias, y); }
+
 void Linear::forward(const Tensor &x, Tensor &y, Arena &arena) const {
     const ArenaScope scope(arena);
     if (bias.defined())

@@ -5,6 +5,16 @@
 
 namespace aft {
 
+// A linear layer whose weight was copied into the order in which products with a few rows read it (generators/gemm_panels.h).
+// It does not see later changes of the layer's weight.
+struct PackedLinear {
+    Tensor panels, bias;
+
+    void forward(const Tensor &x, Tensor &y) const;
+    void forward_residual(const Tensor &x, const Tensor &residual, Tensor &y) const;  // y = residual + x W^T + b
+    void forward_gelu(const Tensor &x, Tensor &y) const;                              // y = GELU(x W^T + b)
+};
+
 struct Linear {
     Tensor weight, bias, weight_gradient, bias_gradient;
 
@@ -15,6 +25,7 @@ struct Linear {
     void input_backward(const Tensor &y_gradient, Tensor &x_gradient) const;
 
     Tensor bias_or_zero(Arena &arena) const;
+    PackedLinear packed() const;
 };
 
 }  // namespace aft

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "aft/error.h"
 #include "aft/threads.h"
@@ -116,6 +117,37 @@ TEST_P(EachMixer, DecodingEqualsTheParallelLogits) {
         EXPECT_EQ(decoder.position(), T);
         EXPECT_THROW(decoder.step(tokens.select(1, 0).clone()), Error);
     }
+}
+
+// A sequence decodes to the same bits alone and in a batch, on one thread and on three.
+TEST_P(EachMixer, SameDecodingBitsForAnyBatchAndThreadCount) {
+    const ModelConfig config = small(GetParam());
+    LanguageModel model(config);
+    randomise(model);
+    const int64_t B = 9, T = config.context, V = config.vocabulary;
+    const Tensor tokens = tokens_of(B, T, V, 8);
+    const int before = thread_count();
+    Decoder all = model.decoder(B), alone = model.decoder(1);
+    for (int64_t t = 0; t < T; t++) {
+        set_thread_count(3);
+        const Tensor wanted = all.step(tokens.select(1, t).clone());
+        set_thread_count(1);
+        const Tensor logits = alone.step(tokens.slice(0, 4, 5).select(1, t).clone());
+        ASSERT_EQ(std::memcmp(logits.data(), wanted.data() + 4 * V, size_t(V) * 4), 0) << "token " << t;
+    }
+    set_thread_count(before);
+}
+
+TEST(LanguageModel, ADecoderSeesChangedParametersFromItsResetOn) {
+    LanguageModel model(small(MixerKind::local)), other(small(MixerKind::local));
+    model.initialise(1), other.initialise(2);
+    const Tensor token = tokens_of(1, 1, small(MixerKind::local).vocabulary, 8).select(1, 0).clone();
+    Decoder decoder = model.decoder(1), fresh = other.decoder(1);
+    decoder.step(token);
+    model.initialise(2);
+    decoder.reset();
+    const Tensor logits = decoder.step(token), wanted = fresh.step(token);
+    EXPECT_EQ(std::memcmp(logits.data(), wanted.data(), logits.bytes()), 0);
 }
 
 TEST_P(EachMixer, SameGradientBitsForAnyThreadCount) {

@@ -16,7 +16,12 @@ const Form forms[] = {{"gemm_nn_f32", "nn", "none"},
                       {"gemm_nt_bias_f32", "nt", "bias"},
                       {"gemm_nt_bias_residual_f32", "nt", "bias_residual"},
                       {"gemm_nt_bias_gelu_f32", "nt", "bias_gelu"},
-                      {"gemm_nn_gelu_backward_f32", "nn", "gelu_backward"}};
+                      {"gemm_nn_gelu_backward_f32", "nn", "gelu_backward"},
+                      {"gemm_panels_bias_f32", "nt", "bias"},
+                      {"gemm_panels_bias_residual_f32", "nt", "bias_residual"},
+                      {"gemm_panels_bias_gelu_f32", "nt", "bias_gelu"}};
+
+constexpr int64_t panel = 32;  // of generators/gemm_panels.h
 
 double gelu(double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }
 double gelu_derivative(double x) { return 0.5 * (1 + std::erf(x / std::sqrt(2.0))) + x * std::exp(-0.5 * x * x) / std::sqrt(2 * M_PI); }
@@ -26,6 +31,8 @@ OperatorCase product(const Form &form, int64_t M, int64_t N, int64_t K, bool acc
     OperatorCase c;
     c.name = std::string(form.kernel) + (accumulate ? " accumulate" : "") + " M=" + std::to_string(M) + " N=" + std::to_string(N) + " K=" + std::to_string(K);
     c.kernels = {form.kernel};
+    const bool packed = std::string(form.kernel).starts_with("gemm_panels");
+    if (packed) c.kernels.push_back("gemm_panels_pack_f32");
     c.bound = 4 + 2 * std::sqrt(double(K));
     c.inputs = [=] {
         Tensors in;
@@ -42,6 +49,14 @@ OperatorCase product(const Form &form, int64_t M, int64_t N, int64_t K, bool acc
         const Tensor &a = in.at("a"), &b = in.at("b");
         Tensor out({M, N}), pre;
         if (accumulate) out.copy_from(in.at("c"));
+        if (packed) {
+            Tensor panels({(N + panel - 1) / panel, K, panel});
+            k.gemm_panels_pack_f32(b, panels);
+            if (epilogue == "bias") k.gemm_panels_bias_f32(a, panels, in.at("bias"), out);
+            if (epilogue == "bias_residual") k.gemm_panels_bias_residual_f32(a, panels, in.at("bias"), in.at("residual"), out);
+            if (epilogue == "bias_gelu") k.gemm_panels_bias_gelu_f32(a, panels, in.at("bias"), out);
+            return Tensors{{"output", out}};
+        }
         if (epilogue == "none") (layout == "nn" ? k.gemm_nn_f32 : layout == "nt" ? k.gemm_nt_f32 : k.gemm_tn_f32)(a, b, accumulate, out);
         if (epilogue == "bias") k.gemm_nt_bias_f32(a, b, in.at("bias"), out);
         if (epilogue == "bias_residual") k.gemm_nt_bias_residual_f32(a, b, in.at("bias"), in.at("residual"), out);
@@ -53,7 +68,8 @@ OperatorCase product(const Form &form, int64_t M, int64_t N, int64_t K, bool acc
     };
     c.oracle = [=](const Arrays &in) {
         Results out = {{"output", Result({M, N})}};
-        if (epilogue == "bias_gelu") out["pre"] = Result({M, N});
+        const bool has_pre = epilogue == "bias_gelu" && !packed;
+        if (has_pre) out["pre"] = Result({M, N});
         for (int64_t i = 0; i < M; i++)
             for (int64_t j = 0; j < N; j++) {
                 double sum = 0, magnitude = 0;
@@ -65,7 +81,7 @@ OperatorCase product(const Form &form, int64_t M, int64_t N, int64_t K, bool acc
                 if (epilogue == "bias_residual") add(in.at("residual")[at]);
                 if (accumulate) add(in.at("c")[at]);
                 if (epilogue == "bias_gelu") {
-                    out["pre"].value[at] = sum, out["pre"].magnitude[at] = magnitude;
+                    if (has_pre) out["pre"].value[at] = sum, out["pre"].magnitude[at] = magnitude;
                     sum = gelu(sum);  // its slope is at most 1.13
                 }
                 if (epilogue == "gelu_backward") sum *= gelu_derivative(in.at("pre")[at]), magnitude *= 1.13;

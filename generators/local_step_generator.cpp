@@ -1,0 +1,66 @@
+#include "generators/local_step.h"
+
+#include "generators/kernel_generator.h"
+
+namespace aft {
+
+// w [N] of one row of u [D] and N rows of v [N, D].
+class LocalStepBias : public KernelGenerator<LocalStepBias> {
+public:
+    Input<Buffer<float, 1>> u{"u"};
+    Input<Buffer<float, 2>> v{"v"};
+    Output<Buffer<double, 1>> w{"w"};
+
+    void generate() {
+        const Expr D = u.dim(0).extent(), N = v.dim(1).extent();
+        start_at_zero(u), shaped(v, {D, N});
+        const LocalStepPlan plan = plan_local_step(request("bias"));
+        LocalBias bias(u, v, D, N, plan.lanes);
+        plan.bias(bias);
+        w = bias.w;
+        shaped(w, {N});
+    }
+};
+
+// (num, den, max) [B, C] take in the tokens [B, n, C], in place.
+class LocalStepFold : public KernelGenerator<LocalStepFold> {
+public:
+    Input<Buffer<float, 3>> key{"key"}, value{"value"};
+    Output<Func> far{"far", {Float(64), Float(64), Float(64)}, 3};
+
+    void generate() {
+        const Expr C = key.dim(0).extent(), T = key.dim(1).extent(), B = key.dim(2).extent();
+        start_at_zero(key), shaped(value, {C, T, B});
+        LocalFold fold(key, value, C, T);
+        plan_local_step(request("fold")).fold(fold);
+        far = fold.far;
+        shaped(fold.far.output_buffers()[0], {C, B});
+    }
+};
+
+// (y, spread) [B, C] of a query [B, C] against a window [B, t, C] with weights [t rounded up to chunks] and what left it [B, C].
+class LocalStepMix : public KernelGenerator<LocalStepMix> {
+public:
+    Input<Buffer<float, 2>> query{"query"};
+    Input<Buffer<float, 3>> key{"key"}, value{"value"};
+    Input<Buffer<float, 1>> weights{"weights"};
+    Input<Buffer<double, 2>> far_num{"far_num"}, far_den{"far_den"}, far_max{"far_max"};
+    Input<float> far_weight{"far_weight"};
+    Output<Func> mixed{"mixed", {Float(32), Float(32)}, 2};
+
+    void generate() {
+        const Expr C = key.dim(0).extent(), T = key.dim(1).extent(), B = key.dim(2).extent();
+        start_at_zero(key), shaped(value, {C, T, B}), shaped(query, {C, B}), shaped(weights, {ceil_div(T, local_step_chunk) * local_step_chunk});
+        for (auto *x : {&far_num, &far_den, &far_max}) shaped(*x, {C, B});
+        LocalMix mix({query, key, value, weights, far_num, far_den, far_max, far_weight, C, T, weights.dim(0).extent()});
+        plan_local_step(request("mix")).mix(mix);
+        mixed = mix.result;
+        shaped(mix.result.output_buffers()[0], {C, B});
+    }
+};
+
+}  // namespace aft
+
+HALIDE_REGISTER_GENERATOR(aft::LocalStepBias, bias)
+HALIDE_REGISTER_GENERATOR(aft::LocalStepFold, fold)
+HALIDE_REGISTER_GENERATOR(aft::LocalStepMix, mix)

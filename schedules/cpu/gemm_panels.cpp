@@ -1,0 +1,47 @@
+// Products with packed weights on a CPU core: a register tile of rows of A by one panel or two, panels in the order of memory.
+//
+// One row is bound by reading the weight: a vector of a panel feeds one FMA. From some 8 rows on (AVX-512: 8 x 32, 2 loads + 8
+// broadcasts + 16 FMA per k) the FMA units bind; a panel stays in L1 or L2 while all rows pass over it.
+// Panels are dealt to the threads one by one; each is summed by one of them.
+#include "generators/gemm_panels.h"
+#include "schedules/plan.h"
+
+namespace aft {
+namespace {
+
+using namespace Halide;
+constexpr auto guard = TailStrategy::GuardWithIf;
+
+void schedule_product(PanelProduct &p, int lanes, int unroll) {
+    Var io{"io"}, ii{"ii"}, jo{"jo"}, ji{"ji"};
+    const int columns = p.panels * gemm_panel;
+    p.c.split(p.j, jo, ji, columns, guard).split(p.i, io, ii, p.rows, guard).reorder(ji, ii, io, jo);
+    p.c.vectorize(ji, lanes).unroll(ji).unroll(ii).parallel(jo);
+    p.product.compute_at(p.c, io).store_in(MemoryType::Register).bound_extent(p.j, columns).bound_extent(p.i, p.rows);
+    p.product.vectorize(p.j, lanes).unroll(p.j).unroll(p.i);
+    p.product.update().reorder(p.j, p.i, p.r).vectorize(p.j, lanes).unroll(p.j).unroll(p.i).unroll(p.r, unroll, guard);
+}
+
+void schedule_pack(PanelPack &p, int lanes) {
+    Var ko{"ko"}, ki{"ki"};
+    p.panels.split(p.k, ko, ki, lanes, guard).reorder(p.l, ki, ko, p.panel).vectorize(p.l, lanes).unroll(p.l).unroll(ki).parallel(p.panel);
+    p.tile.compute_at(p.panels, ko).store_in(MemoryType::Stack).vectorize(p.k, lanes, TailStrategy::RoundUp).unroll(p.j);  // a transpose through the stack, not gathers
+}
+
+}  // namespace
+
+PanelPlan plan_gemm_panels(const Request &request) {
+    return planned(request, [&](const Machine &machine, Knobs &knobs) -> PanelPlan {
+        const int lanes = machine.lanes;
+        const bool product = request.part == "product", single = request.variant == "single";
+        const int most = machine.vector_registers == 32 ? 8 : 3;
+        const int rows = single ? 1 : knobs.only(product, "tile_rows", request.variant == "few" ? std::min(most, 4) : most, {3, 4, 6, 8, 12}, "rows of A that a vector of a panel feeds");
+        const int panels = knobs.only(product, "tile_panels", 1, {1, 2}, "panels side by side: more sums in flight, but two streams");
+        const int unroll = knobs.only(product, "unroll", 4, {1, 2, 4, 8}, "steps of k per turn");
+        const int vectors = gemm_panel / lanes * panels;
+        knobs.require(!product || rows * vectors + 2 <= machine.vector_registers, "accumulators, a broadcast and a vector of B fit the registers");
+        return {rows, panels, [=](PanelProduct &p) { schedule_product(p, lanes, unroll); }, [=](PanelPack &p) { schedule_pack(p, lanes); }};
+    });
+}
+
+}  // namespace aft
