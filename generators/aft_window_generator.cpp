@@ -45,23 +45,22 @@ public:
     Input<Buffer<float, 2>> output_gradient{"output_gradient"}, query{"query"}, ratio{"ratio"}, den{"den"};
     Input<Buffer<float, 1>> maximum{"maximum"};
     Input<Buffer<float, 2>> maxima{"maxima"};
-    Input<int32_t> chunk{"chunk"}, missing{"missing"}, before{"before"};
+    Input<int32_t> chunk{"chunk"}, missing{"missing"};
     Input<float> gradient_factor{"gradient_factor"};
     Output<Buffer<float, 4>> pack{"pack"};
-    Output<Buffer<float, 2>> query_gradient{"query_gradient"};
-    Output<Buffer<float, 2>> slack{"slack"};
+    Output<Func> gradients{"gradients", {Float(32), Float(32), Float(32)}, 2};
 
     void generate() {
         const Expr C = query.dim(0).extent(), rows = query.dim(1).extent();
-        start_at_zero(query, query_gradient, maxima);
+        start_at_zero(query, maxima);
         for (auto *x : {&output_gradient, &ratio, &den}) shaped(*x, {C, rows});
-        shaped(maximum, {C}), shaped(slack, {C});  // slack has a second axis of one entry
-        maxima.dim(0).set_extent(C), query_gradient.dim(0).set_extent(C);
-        WindowQueries window({output_gradient, query, ratio, den, maximum, maxima, chunk, missing, before, gradient_factor, rows,
-                              query_gradient.dim(1).extent(), C, maxima.dim(1).extent()});
+        shaped(maximum, {C});
+        maxima.dim(0).set_extent(C);
+        WindowQueries window({output_gradient, query, ratio, den, maximum, maxima, chunk, missing, gradient_factor, rows, C, maxima.dim(1).extent()});
         plan_aft_window(request()).queries(window);
-        pack = window.pack, query_gradient = window.query_gradient, slack = window.slack;
+        pack = window.pack, gradients = window.gradients;
         pack_shaped(window.pack.output_buffer());
+        shaped(window.gradients.output_buffers()[0], {C, rows});
     }
 };
 

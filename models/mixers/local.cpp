@@ -241,7 +241,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
     const int64_t panels = cut.panels(), carried = options_.causal ? 2 : cut.pieces + 3, size = panels * 2 * panel;
     const Tensor query_packs = arena.allocate({cut.groups, size * Seen(cut, 0, before, after).rows}), key_packs = arena.allocate({cut.groups, size * cut.piece});
     const Tensor states = arena.allocate({cut.groups, carried, panels, 2, panel});
-    const Tensor unused = options_.causal ? Tensor() : arena.allocate({cut.groups, cut.piece, cut.channels});
+    const Tensor scaled = arena.allocate({cut.groups, std::max(cut.piece, Seen(cut, 0, before, after).rows), cut.channels});
     const Tensor slacks = arena.allocate({B, C});
     const Tensor partial = wants_bias ? arena.allocate({cut.groups, T, band.width()}) : Tensor();
     std::vector<char> leaves_elements(size_t(cut.groups), 0);
@@ -254,10 +254,12 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
         const Tensor mine = states.select(0, g);
         const auto state = [&](int64_t n) { return state_of(mine.select(0, n), unit.panels()); };
         Tensor slack = slacks.select(0, unit.b).slice(0, unit.c0, unit.c1);
-        const auto pack_queries = [&](int64_t first, int64_t last, int64_t J, int32_t missing, int32_t ahead, Pack &pack, Tensor dq) {
+        slack.fill(1);
+        const Tensor slack_so_far = slack.repeat(0, T);
+        const auto pack_queries = [&](int64_t first, int64_t last, int64_t J, int32_t missing, Pack &pack) {
+            Tensor G = scaled.select(0, g).slice(0, 0, last - first).slice(1, 0, unit.c1 - unit.c0), dq = dQ.slice(0, first, last), least = slack_so_far.slice(0, first, last);
             kernels().aft_window_queries_f32(dy.slice(0, first, last), query.slice(0, first, last), R.slice(0, first, last), d.slice(0, first, last), m.select(0, J),
-                                             m.slice(0, J, cut.pieces), int32_t(cut.piece), missing, ahead, exact.gradient_factor, pack.parts, dq, slack);
-            for (int64_t c = 0; c < unit.c1 - unit.c0; c++) leaves_elements[size_t(g)] |= !(slack.data()[c] >= 0);
+                                             m.slice(0, J, cut.pieces), int32_t(cut.piece), missing, exact.gradient_factor, pack.parts, G, dq, least);
         };
         state(0).fill(0);
         if (!options_.causal) {
@@ -268,7 +270,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
                 sum.copy_from(state(3 + J));
                 if (first == last) continue;
                 Pack pack(query_packs.select(0, g), unit.panels(), last - first);
-                pack_queries(first, last, J, 0, 0, pack, unused.select(0, g).slice(0, 0, last - first).slice(1, 0, unit.c1 - unit.c0));
+                pack_queries(first, last, J, 0, pack);
                 kernels().aft_window_total_f32(pack.parts, far.slice(0, first, last), total);
                 for (int64_t n = 0; n < sum.elements(); n++) sum.data()[n] += total.data()[n];
             }
@@ -277,7 +279,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
             const int64_t J = options_.causal ? cut.pieces - 1 - n : n, t0 = cut.begin(J), t1 = cut.end(J);
             const Seen seen(cut, J, before, after);
             Pack queries(query_packs.select(0, g), unit.panels(), seen.rows), keys(key_packs.select(0, g), unit.panels(), round_up(t1 - t0, granule));
-            pack_queries(seen.first, seen.last, J, seen.missing, before, queries, dQ.slice(0, t0, t1));
+            pack_queries(seen.first, seen.last, J, seen.missing, queries);
             kernels().aft_window_keys_f32(key.slice(0, t0, t1), value.slice(0, t0, t1), m.select(0, J), 0, keys.parts);
             Tensor dv = dV.slice(0, t0, t1), dk = dK.slice(0, t0, t1), next = state((n + 1) % 2);
             (options_.causal ? kernels().aft_window_reversed_backward_f32 : kernels().aft_window_both_backward_f32)(
@@ -288,6 +290,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
                 kernels().aft_window_dots_f32(keys.flat.slice(1, 0, t1 - t0), queries.flat, !unit.first, 0, dw);
             }
         }
+        for (int64_t c = 0; c < unit.c1 - unit.c0; c++) leaves_elements[size_t(g)] |= !(slack.data()[c] >= 0);
     });
     if (wants_bias) add_bias_gradient(in, band, transposed, partial, gradient, arena);
     if (std::ranges::count(leaves_elements, 0) != cut.groups)

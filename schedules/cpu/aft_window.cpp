@@ -102,10 +102,11 @@ WindowPlan plan_aft_window(const Request &request) {
             w.pack.unroll(w.part);
             w.scaled.compute_at(w.pack, w.panel).store_in(MemoryType::Register).bound_extent(w.l, window_panel);
             in.vectorize(w.scaled, w.l);
+            w.pack.never_partition(w.p).always_partition(w.panel);
             w.rescale.compute_root().vectorize(w.c, lanes, guard);
-            w.query_gradient.vectorize(w.c, lanes, guard);
-            w.slack.vectorize(w.c, lanes, guard);
-            w.slack.update().reorder(w.c, w.r.x).vectorize(w.c, lanes, guard);
+            Var co{"co"}, ci{"ci"};
+            w.gradients.update().split(w.c, co, ci, lanes, guard).vectorize(ci).never_partition(w.t).always_partition(co);
+            w.alone.compute_at(w.gradients, co).store_in(MemoryType::Register).bound_extent(w.c, lanes).vectorize(w.c);
         };
         plan.forward = [=](WindowForward &w) {
             const Tiles tiles = tiled(w.y, w.c, w.t, rows, lanes, inside);
