@@ -204,29 +204,31 @@ struct WindowTotal {
 
 struct WindowDotsInputs {
     Halide::Func a, b;  // (x, t, panel), (x, p, panel)
-    Halide::Expr accumulate, missing, X, panels, rows, b_rows;
+    Halide::Expr accumulate, missing, X, panels, rows, b_rows, width;
 };
 
 // dots(k, t) (+)= sum_{x, panel} a(x, t, panel) b(x, p(t, k) - missing, panel): w = u v^T, and dw, inside the band only.
 // X is a multiple of 16. The rows of a granule see the same rows of b, so a tile is some rows of one granule (i) by some columns (k):
 // each vector that it loads serves several products. Partial sums run along x in vector lanes, which also halves the digits lost
-// in long sums.
+// in long sums. A tile's rows see only `seen` columns from `low` on, those of the granule's other rows are left as they are:
+// nobody reads them.
 struct WindowDots {
     Halide::Var k{"k"}, t{"t"}, l{"l"}, i{"i"}, tile{"tile"};
-    Halide::RDom r, lane;
+    Halide::RDom r, lane, seen;
     Halide::Func partial{"partial"}, total{"total"}, dots{"dots"};
 
     WindowDots(const WindowDotsInputs &in, int tile_rows, int lanes, Halide::Type type) {
         using namespace Halide;
-        r = RDom(0, in.X / lanes, 0, in.panels, "r"), lane = RDom(0, lanes, "lane");
-        const Expr first = tile / (window_granule / tile_rows) * window_granule;
+        r = RDom(0, in.X / lanes, 0, in.panels, "r"), lane = RDom(0, lanes, "lane"), seen = RDom(0, in.width - window_granule + tile_rows, "seen");
+        const Expr low = tile % (window_granule / tile_rows) * tile_rows, first = tile / (window_granule / tile_rows) * window_granule + low;
         const Expr row = inside(tile * tile_rows + i, in.rows), other = clamp(likely(first + k - in.missing), 0, in.b_rows - 1);
         const Expr x = r.x * lanes + l;
         partial(l, k, i, tile) = cast(type, 0);
         partial(l, k, i, tile) += cast(type, in.a(x, row, r.y)) * cast(type, in.b(x, other, r.y));
         total(k, i, tile) += partial(lane, k, i, tile);
         dots(k, t) = undef(type);
-        dots(k, t) = select(in.accumulate == 0, cast(type, 0), dots(k, t)) + total(k, t % tile_rows, t / tile_rows);
+        const Expr column = t % window_granule / tile_rows * tile_rows + seen;
+        dots(column, t) = select(in.accumulate == 0, cast(type, 0), dots(column, t)) + total(seen, t % tile_rows, t / tile_rows);
     }
 };
 

@@ -152,7 +152,7 @@ class WindowDotsGenerator : public KernelGenerator<WindowDotsGenerator> {
 public:
     Param<Halide::Type> type{"type", Float(32)};
     Input<Buffer<float, 3>> a{"a"}, b{"b"};
-    Input<int32_t> accumulate{"accumulate"}, missing{"missing"};
+    Input<int32_t> accumulate{"accumulate"}, missing{"missing"}, width{"width"};
     Output<Buffer<void, 2>> dots{"dots"};
 
     void configure() { dots.set_type(type); }
@@ -161,9 +161,9 @@ public:
         const Expr X = a.dim(0).extent(), panels = a.dim(2).extent(), rows = a.dim(1).extent();
         start_at_zero(a, b, dots);
         b.dim(0).set_extent(X), b.dim(2).set_extent(panels);
-        dots.dim(1).set_extent(rows);
+        shaped(dots, {width, rows});
         const WindowPlan plan = plan_aft_window(request("dots"));
-        WindowDots window({a, b, accumulate, missing, X, panels, rows, b.dim(1).extent()}, plan.dot_rows, plan.lanes, type);
+        WindowDots window({a, b, accumulate, missing, X, panels, rows, b.dim(1).extent(), width}, plan.dot_rows, plan.lanes, type);
         plan.dots(window);
         dots = window.dots;
     }

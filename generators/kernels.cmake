@@ -127,9 +127,9 @@ foreach (form reversed both)
 endforeach ()
 aft_kernel(aft_window_total_f32 GENERATOR aft_window:total ARGUMENTS "const Tensor &pack, const Tensor &weight, Tensor &total")
 aft_kernel(aft_window_dots_f32 GENERATOR aft_window:dots PARAMS type=float32
-           ARGUMENTS "const Tensor &a, const Tensor &b, int32_t accumulate, int32_t missing, Tensor &dots")
+           ARGUMENTS "const Tensor &a, const Tensor &b, int32_t accumulate, int32_t missing, int32_t width, Tensor &dots")
 aft_kernel(aft_window_dots_f64 GENERATOR aft_window:dots PARAMS type=float64
-           ARGUMENTS "const Tensor &a, const Tensor &b, int32_t accumulate, int32_t missing, Tensor &dots")
+           ARGUMENTS "const Tensor &a, const Tensor &b, int32_t accumulate, int32_t missing, int32_t width, Tensor &dots")
 aft_kernel(aft_window_table_f32 GENERATOR aft_window:table PARAMS type=float32
            ARGUMENTS "const Tensor &scores, int32_t window, int32_t before, int32_t causal, Tensor &table, Tensor &far, Tensor &spread")
 aft_kernel(aft_window_table_f64 GENERATOR aft_window:table PARAMS type=float64

@@ -124,8 +124,9 @@ WindowPlan plan_aft_window(const Request &request) {
             in.vectorize(w.sum.update().reorder(w.l, w.part, w.r.x, w.panel).unroll(w.part), w.l);
         };
         plan.dots = [=](WindowDots &w) {
-            Var to{"to"}, ti{"ti"}, ko{"ko"}, ki{"ki"}, tb{"tb"};
-            w.dots.update().split(w.t, to, ti, dot_rows, guard).split(w.k, ko, ki, dot_columns, guard).reorder(ki, ti, ko, to).unroll(ki).unroll(ti);
+            Var to{"to"}, ti{"ti"}, tb{"tb"};
+            RVar ko{"ko"}, ki{"ki"};
+            w.dots.update().split(w.t, to, ti, dot_rows, guard).split(w.seen.x, ko, ki, dot_columns, guard).reorder(ki, ti, ko, to).unroll(ki).unroll(ti);
             w.dots.update().split(to, tb, to, 8, guard).parallel(tb);
             w.total.compute_at(w.dots, ko).store_in(MemoryType::Register).bound_extent(w.k, dot_columns).bound_extent(w.i, dot_rows).bound_extent(w.tile, 1);
             w.total.unroll(w.k).unroll(w.i);
