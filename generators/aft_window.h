@@ -72,37 +72,36 @@ struct WindowKeys {
 struct WindowQueriesInputs {
     Halide::Func output_gradient, query, ratio, den;  // (c, row)
     Halide::Func maximum, maxima;                     // (c) of the piece of keys; (c, piece) of the rows from there on
-    Halide::Expr chunk, missing, before, gradient_factor, rows, query_rows, C, pieces;
+    Halide::Expr chunk, missing, gradient_factor, rows, C, pieces;
 };
 
-// Queries of a piece of keys: (G, -G R) relative to the keys' maximum; the gradient of the piece's own queries; and the
-// smallest den - limit, which is negative if an element is left to the exact path (models/mixers/exact_path.h).
+// Queries that a piece of keys meets: (G, -G R) relative to the keys' maximum. What belongs to a query alone is found first, in one
+// pass: gradients = (G relative to the query's own maximum, dQ, slack). The slack is the smallest den - limit so far (its t has
+// stride 0), negative if an element is left to the exact path (models/mixers/exact_path.h).
+//   x = 1 / (den op^2), op = 1 + a^2:   G = dY f^2 x op   dQ = dY a R a (x den)     one division
 struct WindowQueries {
     Halide::Var l{"l"}, part{"part"}, p{"p"}, panel{"panel"}, c{"c"}, t{"t"}, piece{"piece"};
-    Halide::RDom r;
-    Halide::Func rescale{"rescale"}, scaled{"scaled"}, pack{"pack"}, query_gradient{"query_gradient"}, slack{"slack"};
+    Halide::Func rescale{"rescale"}, alone{"alone"}, gradients{"gradients"}, scaled{"scaled"}, pack{"pack"};
 
-    explicit WindowQueries(const WindowQueriesInputs &in) : r(0, in.rows, "r") {
+    explicit WindowQueries(const WindowQueriesInputs &in) {
         using namespace Halide;
+        const Expr at_c = inside(c, in.C), dy = in.output_gradient(at_c, t), den = in.den(at_c, t);
+        const Expr limit = max(abs(dy) * in.gradient_factor, 5.42101086e-20f);  // 2^-64
+        const Gate gate(in.query(at_c, t));
+        const auto times = Gate::times;               // as written: regrouped, x op and x d would be divisions of their own
+        const Expr d = max(den, 5.42101086e-20f);     // 0 where the element is exact in forward; dQ holds there too
+        const Expr x = 1.0f / (d * (gate.one_plus * gate.one_plus));
+        const Expr G = times(times(dy, gate.f), times(gate.f, times(x, gate.one_plus)));
+        const Expr dQ = times(times(times(dy, gate.a), times(in.ratio(at_c, t), gate.a)), times(x, d));
+        alone(c, t) = Tuple(select(den >= limit, G, 0.0f), dQ, den - limit);
+        gradients(c, t) = Tuple(undef<float>(), undef<float>(), undef<float>());
+        gradients(c, t) = Tuple(alone(c, t)[0], alone(c, t)[1], min(gradients(c, t)[2], alone(c, t)[2]));
+
         const Expr row = p - in.missing, at = clamp(likely(row), 0, in.rows - 1), channel = inside(panel * window_panel + l, in.C);
         const Expr exists = likely(row >= 0 && row < in.rows) && likely(panel * window_panel + l < in.C);
-        const auto limit = [&](Expr dy) { return max(abs(dy) * in.gradient_factor, 5.42101086e-20f); };  // 2^-64
-
         rescale(c, piece) = exp_clamped(min(in.maximum(c) - in.maxima(c, min(piece, in.pieces - 1)), 0.0f));
-        const Expr dy = in.output_gradient(channel, at), den = in.den(channel, at);
-        const Gate gate(in.query(channel, at));
-        const Expr G = gate.times(gate.times(dy, gate.f), gate.f / (den * gate.one_plus)) * rescale(channel, p / in.chunk);
-        scaled(l, p, panel) = select(exists && den >= limit(dy), G, 0.0f);
+        scaled(l, p, panel) = select(exists, gradients(channel, at)[0] * rescale(channel, p / in.chunk), 0.0f);
         pack(l, part, p, panel) = select(part == 0, scaled(l, p, panel), -scaled(l, p, panel) * in.ratio(channel, at));
-
-        const Expr own = clamp(likely(t + in.before - in.missing), 0, in.rows - 1);
-        const Gate own_gate(in.query(c, own));
-        const Expr halves = own_gate.times(own_gate.times(in.output_gradient(c, own), own_gate.a), own_gate.times(in.ratio(c, own), own_gate.a));
-        query_gradient(c, t) = halves / (own_gate.one_plus * own_gate.one_plus);
-
-        Var one{"one"};  // generators/kernel_generator.h, "In place"
-        slack(c, one) = 1.0f;
-        slack(c, one) = min(slack(c, one), in.den(c, r) - limit(in.output_gradient(c, r)));
     }
 };
 
@@ -205,29 +204,31 @@ struct WindowTotal {
 
 struct WindowDotsInputs {
     Halide::Func a, b;  // (x, t, panel), (x, p, panel)
-    Halide::Expr accumulate, missing, X, panels, rows, b_rows;
+    Halide::Expr accumulate, missing, X, panels, rows, b_rows, width;
 };
 
 // dots(k, t) (+)= sum_{x, panel} a(x, t, panel) b(x, p(t, k) - missing, panel): w = u v^T, and dw, inside the band only.
 // X is a multiple of 16. The rows of a granule see the same rows of b, so a tile is some rows of one granule (i) by some columns (k):
 // each vector that it loads serves several products. Partial sums run along x in vector lanes, which also halves the digits lost
-// in long sums.
+// in long sums. A tile's rows see only `seen` columns from `low` on, those of the granule's other rows are left as they are:
+// nobody reads them.
 struct WindowDots {
     Halide::Var k{"k"}, t{"t"}, l{"l"}, i{"i"}, tile{"tile"};
-    Halide::RDom r, lane;
+    Halide::RDom r, lane, seen;
     Halide::Func partial{"partial"}, total{"total"}, dots{"dots"};
 
     WindowDots(const WindowDotsInputs &in, int tile_rows, int lanes, Halide::Type type) {
         using namespace Halide;
-        r = RDom(0, in.X / lanes, 0, in.panels, "r"), lane = RDom(0, lanes, "lane");
-        const Expr first = tile / (window_granule / tile_rows) * window_granule;
+        r = RDom(0, in.X / lanes, 0, in.panels, "r"), lane = RDom(0, lanes, "lane"), seen = RDom(0, in.width - window_granule + tile_rows, "seen");
+        const Expr low = tile % (window_granule / tile_rows) * tile_rows, first = tile / (window_granule / tile_rows) * window_granule + low;
         const Expr row = inside(tile * tile_rows + i, in.rows), other = clamp(likely(first + k - in.missing), 0, in.b_rows - 1);
         const Expr x = r.x * lanes + l;
         partial(l, k, i, tile) = cast(type, 0);
         partial(l, k, i, tile) += cast(type, in.a(x, row, r.y)) * cast(type, in.b(x, other, r.y));
         total(k, i, tile) += partial(lane, k, i, tile);
         dots(k, t) = undef(type);
-        dots(k, t) = select(in.accumulate == 0, cast(type, 0), dots(k, t)) + total(k, t % tile_rows, t / tile_rows);
+        const Expr column = t % window_granule / tile_rows * tile_rows + seen;
+        dots(column, t) = select(in.accumulate == 0, cast(type, 0), dots(column, t)) + total(seen, t % tile_rows, t / tile_rows);
     }
 };
 

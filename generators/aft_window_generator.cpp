@@ -45,23 +45,22 @@ public:
     Input<Buffer<float, 2>> output_gradient{"output_gradient"}, query{"query"}, ratio{"ratio"}, den{"den"};
     Input<Buffer<float, 1>> maximum{"maximum"};
     Input<Buffer<float, 2>> maxima{"maxima"};
-    Input<int32_t> chunk{"chunk"}, missing{"missing"}, before{"before"};
+    Input<int32_t> chunk{"chunk"}, missing{"missing"};
     Input<float> gradient_factor{"gradient_factor"};
     Output<Buffer<float, 4>> pack{"pack"};
-    Output<Buffer<float, 2>> query_gradient{"query_gradient"};
-    Output<Buffer<float, 2>> slack{"slack"};
+    Output<Func> gradients{"gradients", {Float(32), Float(32), Float(32)}, 2};
 
     void generate() {
         const Expr C = query.dim(0).extent(), rows = query.dim(1).extent();
-        start_at_zero(query, query_gradient, maxima);
+        start_at_zero(query, maxima);
         for (auto *x : {&output_gradient, &ratio, &den}) shaped(*x, {C, rows});
-        shaped(maximum, {C}), shaped(slack, {C});  // slack has a second axis of one entry
-        maxima.dim(0).set_extent(C), query_gradient.dim(0).set_extent(C);
-        WindowQueries window({output_gradient, query, ratio, den, maximum, maxima, chunk, missing, before, gradient_factor, rows,
-                              query_gradient.dim(1).extent(), C, maxima.dim(1).extent()});
+        shaped(maximum, {C});
+        maxima.dim(0).set_extent(C);
+        WindowQueries window({output_gradient, query, ratio, den, maximum, maxima, chunk, missing, gradient_factor, rows, C, maxima.dim(1).extent()});
         plan_aft_window(request()).queries(window);
-        pack = window.pack, query_gradient = window.query_gradient, slack = window.slack;
+        pack = window.pack, gradients = window.gradients;
         pack_shaped(window.pack.output_buffer());
+        shaped(window.gradients.output_buffers()[0], {C, rows});
     }
 };
 
@@ -153,7 +152,7 @@ class WindowDotsGenerator : public KernelGenerator<WindowDotsGenerator> {
 public:
     Param<Halide::Type> type{"type", Float(32)};
     Input<Buffer<float, 3>> a{"a"}, b{"b"};
-    Input<int32_t> accumulate{"accumulate"}, missing{"missing"};
+    Input<int32_t> accumulate{"accumulate"}, missing{"missing"}, width{"width"};
     Output<Buffer<void, 2>> dots{"dots"};
 
     void configure() { dots.set_type(type); }
@@ -162,9 +161,9 @@ public:
         const Expr X = a.dim(0).extent(), panels = a.dim(2).extent(), rows = a.dim(1).extent();
         start_at_zero(a, b, dots);
         b.dim(0).set_extent(X), b.dim(2).set_extent(panels);
-        dots.dim(1).set_extent(rows);
+        shaped(dots, {width, rows});
         const WindowPlan plan = plan_aft_window(request("dots"));
-        WindowDots window({a, b, accumulate, missing, X, panels, rows, b.dim(1).extent()}, plan.dot_rows, plan.lanes, type);
+        WindowDots window({a, b, accumulate, missing, X, panels, rows, b.dim(1).extent(), width}, plan.dot_rows, plan.lanes, type);
         plan.dots(window);
         dots = window.dots;
     }

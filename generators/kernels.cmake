@@ -141,7 +141,7 @@ aft_kernel(aft_window_range_f32 GENERATOR aft_window:range
 aft_kernel(aft_window_keys_f32 GENERATOR aft_window:keys
            ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &maximum, int32_t missing, Tensor &pack")
 aft_kernel(aft_window_queries_f32 GENERATOR aft_window:queries
-           ARGUMENTS "const Tensor &output_gradient, const Tensor &query, const Tensor &ratio, const Tensor &den, const Tensor &maximum, const Tensor &maxima, int32_t chunk, int32_t missing, int32_t before, float gradient_factor, Tensor &pack, Tensor &query_gradient, Tensor &slack")
+           ARGUMENTS "const Tensor &output_gradient, const Tensor &query, const Tensor &ratio, const Tensor &den, const Tensor &maximum, const Tensor &maxima, int32_t chunk, int32_t missing, float gradient_factor, Tensor &pack, Tensor &scaled, Tensor &query_gradient, Tensor &slack")
 foreach (form causal both)
     aft_kernel(aft_window_${form}_forward_f32 GENERATOR aft_window:forward PARAMS form=${form}
                ARGUMENTS "const Tensor &query, const Tensor &pack, const Tensor &table, const Tensor &far, const Tensor &before_state, const Tensor &after_state, const Tensor &scale_low, const Tensor &scale_high, int32_t before, int32_t after, Tensor &y, Tensor &ratio, Tensor &den, Tensor &state")
@@ -152,9 +152,9 @@ foreach (form reversed both)
 endforeach ()
 aft_kernel(aft_window_total_f32 GENERATOR aft_window:total ARGUMENTS "const Tensor &pack, const Tensor &weight, Tensor &total")
 aft_kernel(aft_window_dots_f32 GENERATOR aft_window:dots PARAMS type=float32
-           ARGUMENTS "const Tensor &a, const Tensor &b, int32_t accumulate, int32_t missing, Tensor &dots")
+           ARGUMENTS "const Tensor &a, const Tensor &b, int32_t accumulate, int32_t missing, int32_t width, Tensor &dots")
 aft_kernel(aft_window_dots_f64 GENERATOR aft_window:dots PARAMS type=float64
-           ARGUMENTS "const Tensor &a, const Tensor &b, int32_t accumulate, int32_t missing, Tensor &dots")
+           ARGUMENTS "const Tensor &a, const Tensor &b, int32_t accumulate, int32_t missing, int32_t width, Tensor &dots")
 aft_kernel(aft_window_table_f32 GENERATOR aft_window:table PARAMS type=float32
            ARGUMENTS "const Tensor &scores, int32_t window, int32_t before, int32_t causal, Tensor &table, Tensor &far, Tensor &spread")
 aft_kernel(aft_window_table_f64 GENERATOR aft_window:table PARAMS type=float64

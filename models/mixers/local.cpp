@@ -102,7 +102,6 @@ public:
 
 private:
     double make_table(const MixerTensors &in, const Band &band, Tensor &table, Tensor &far, Arena &arena) const;
-    void find_references(const MixerTensors &in, const Cut &cut, Tensor &maxima, double *facts, Arena &arena) const;
     void add_bias_gradient(const MixerTensors &in, const Band &band, const Tensor &transposed, const Tensor &partial, MixerTensors &gradient, Arena &arena) const;
 
     std::unique_ptr<PairBias> pair_bias(const MixerTensors &in, const MixerTensors &gradient) const {
@@ -137,38 +136,49 @@ double LocalMixer::make_table(const MixerTensors &in, const Band &band, Tensor &
         wide = largest_norm(in.bias_u, T) * largest_norm(in.bias_v, T) > 32;
         scores = arena.allocate({T, band.width()}, wide ? DType::f64 : DType::f32);
         const Tensor u = factor_rows(in.bias_u, T, arena), v = factor_rows(in.bias_v, T, arena);
-        (wide ? kernels().aft_window_dots_f64 : kernels().aft_window_dots_f32)(u, v, 0, before, scores);
+        (wide ? kernels().aft_window_dots_f64 : kernels().aft_window_dots_f32)(u, v, 0, before, int32_t(band.width()), scores);
     }
     (wide ? kernels().aft_window_table_f64 : kernels().aft_window_table_f32)(scores, int32_t(band.window), before, band.causal, table, far, spread);
     return *std::max_element(spread.data(), spread.data() + T);
 }
 
-// maxima [pieces, B, C], the spread of K in a column and max |V|.
-void LocalMixer::find_references(const MixerTensors &in, const Cut &cut, Tensor &maxima, double *fact, Arena &arena) const {
-    ArenaScope scope(arena);
-    Tensor lowest = arena.allocate({2, cut.B, cut.C}), high = arena.allocate({cut.B, cut.C}), low = arena.allocate({cut.B, cut.C});
-    Tensor start = arena.allocate({2, cut.B, cut.C});
-    start.select(0, 0).fill(-3e38f), start.select(0, 1).fill(3e38f);
-    Tensor key_low = arena.allocate({cut.pieces, cut.B, cut.C});
-    cut.each([&](int64_t, const Cut::Unit &unit) {
-        const Tensor key = unit.of(in.key), m = unit.of_maxima(maxima), l = unit.of_maxima(key_low), none = unit.of_maxima(start);
-        for (int64_t I = 0; I < cut.pieces; I++) {
-            Tensor m_out = m.select(0, I), l_out = l.select(0, I);
-            kernels().aft_window_range_f32(key.slice(0, cut.begin(I), cut.end(I)), I ? m.select(0, I - 1) : none.select(0, 0),
-                                           I ? l.select(0, I - 1) : none.select(0, 1), m_out, l_out);
-        }
-        if (!options_.causal)
-            for (int64_t I = 0; I + 1 < cut.pieces; I++) m.select(0, I).copy_from(m.select(0, cut.pieces - 1));
-        Tensor v_high = high.select(0, unit.b).slice(0, unit.c0, unit.c1), v_low = low.select(0, unit.b).slice(0, unit.c0, unit.c1);
-        kernels().aft_window_range_f32(unit.of(in.value), none.select(0, 0), none.select(0, 1), v_high, v_low);
-    });
-    fact[0] = fact[2] = 0;
-    const float *top = maxima.select(0, cut.pieces - 1).data(), *bottom = key_low.select(0, cut.pieces - 1).data();
-    for (int64_t n = 0; n < cut.B * cut.C; n++) {
-        fact[0] = std::max(fact[0], double(top[n]) - bottom[n]);
-        fact[2] = std::max({fact[2], double(high.data()[n]), -double(low.data()[n])});
+// The maxima [pieces, B, C] of K, and what the rule of exact elements asks: the spread of K in a column and max |V|. Found piece by
+// piece, for causal sums just before the piece is packed: it is then still in L2.
+class References {
+public:
+    References(const MixerTensors &in, const Cut &cut, Tensor maxima, Arena &arena)
+        : in_(in), cut_(cut), maxima_(maxima), lowest_(arena.allocate({cut.pieces, cut.B, cut.C})), values_(arena.allocate({2, cut.B, cut.C})),
+          start_(arena.allocate({2, cut.B, cut.C})) {
+        for (Tensor x : {values_, start_}) x.select(0, 0).fill(-3e38f), x.select(0, 1).fill(3e38f);
     }
-}
+    void find(const Cut::Unit &unit, int64_t I) const {
+        const int64_t t0 = cut_.begin(I), t1 = cut_.end(I);
+        const Tensor m = unit.of_maxima(maxima_), l = unit.of_maxima(lowest_), none = unit.of_maxima(start_), v = unit.of_maxima(values_);
+        Tensor high = m.select(0, I), low = l.select(0, I), v_high = v.select(0, 0), v_low = v.select(0, 1);
+        kernels().aft_window_range_f32(unit.of(in_.key).slice(0, t0, t1), I ? m.select(0, I - 1) : none.select(0, 0), I ? l.select(0, I - 1) : none.select(0, 1), high, low);
+        kernels().aft_window_range_f32(unit.of(in_.value).slice(0, t0, t1), v_high, v_low, v_high, v_low);
+    }
+    void find_all() const {  // not causal: each piece sees all keys
+        cut_.each([&](int64_t, const Cut::Unit &unit) {
+            for (int64_t I = 0; I < cut_.pieces; I++) find(unit, I);
+            const Tensor m = unit.of_maxima(maxima_);
+            for (int64_t I = 0; I + 1 < cut_.pieces; I++) m.select(0, I).copy_from(m.select(0, cut_.pieces - 1));
+        });
+    }
+    void facts(double *fact) const {
+        fact[0] = fact[2] = 0;
+        const float *top = maxima_.select(0, cut_.pieces - 1).data(), *bottom = lowest_.select(0, cut_.pieces - 1).data();
+        for (int64_t n = 0; n < cut_.B * cut_.C; n++) {
+            fact[0] = std::max(fact[0], double(top[n]) - bottom[n]);
+            fact[2] = std::max({fact[2], double(values_.data()[n]), -double(values_.data()[cut_.B * cut_.C + n])});
+        }
+    }
+
+private:
+    const MixerTensors &in_;
+    const Cut &cut_;
+    Tensor maxima_, lowest_, values_, start_;
+};
 
 void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, Arena &arena) const {
     check_mixer_tensors(options_, in);
@@ -179,7 +189,8 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
                      arena.allocate({T, band.width()}), arena.allocate({T}),       arena.allocate({3}, DType::f64)};
     ArenaScope scope(arena);
     double *fact = saved.tensors[facts].data<double>();
-    find_references(in, cut, saved.tensors[maxima], fact, arena);
+    const References references(in, cut, saved.tensors[maxima], arena);
+    if (!options_.causal) references.find_all();
     fact[1] = make_table(in, band, saved.tensors[table], saved.tensors[far_weights], arena);
 
     const int32_t before = band.before(true), after = band.after(true);
@@ -212,6 +223,7 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
             const Seen seen(cut, I, before, after);
             const int64_t t0 = cut.begin(I), t1 = cut.end(I);
             Pack pack(memory, unit.panels(), seen.rows);
+            if (options_.causal) references.find(unit, I);
             kernels().aft_window_keys_f32(key.slice(0, seen.first, seen.last), value.slice(0, seen.first, seen.last), m.select(0, I), seen.missing, pack.parts);
             Tensor y_out = y.slice(0, t0, t1), R_out = R.slice(0, t0, t1), d_out = d.slice(0, t0, t1), next = state((I + 1) % 2);
             (options_.causal ? kernels().aft_window_causal_forward_f32 : kernels().aft_window_both_forward_f32)(
@@ -219,6 +231,7 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
                 options_.causal ? state(I % 2) : state(2 + I), m.select(0, std::max<int64_t>(0, I - 1)), m.select(0, I), before, after, y_out, R_out, d_out, next);
         }
     });
+    references.facts(fact);
     const ExactRule exact = rule(saved, cut);
     // No denominator is below exp(-spread of K - spread of w): mostly that settles it without a look at each.
     if (exact.forward(float(std::exp(-fact[0] - fact[1])), 0))
@@ -241,7 +254,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
     const int64_t panels = cut.panels(), carried = options_.causal ? 2 : cut.pieces + 3, size = panels * 2 * panel;
     const Tensor query_packs = arena.allocate({cut.groups, size * Seen(cut, 0, before, after).rows}), key_packs = arena.allocate({cut.groups, size * cut.piece});
     const Tensor states = arena.allocate({cut.groups, carried, panels, 2, panel});
-    const Tensor unused = options_.causal ? Tensor() : arena.allocate({cut.groups, cut.piece, cut.channels});
+    const Tensor scaled = arena.allocate({cut.groups, std::max(cut.piece, Seen(cut, 0, before, after).rows), cut.channels});
     const Tensor slacks = arena.allocate({B, C});
     const Tensor partial = wants_bias ? arena.allocate({cut.groups, T, band.width()}) : Tensor();
     std::vector<char> leaves_elements(size_t(cut.groups), 0);
@@ -254,10 +267,12 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
         const Tensor mine = states.select(0, g);
         const auto state = [&](int64_t n) { return state_of(mine.select(0, n), unit.panels()); };
         Tensor slack = slacks.select(0, unit.b).slice(0, unit.c0, unit.c1);
-        const auto pack_queries = [&](int64_t first, int64_t last, int64_t J, int32_t missing, int32_t ahead, Pack &pack, Tensor dq) {
+        slack.fill(1);
+        const Tensor slack_so_far = slack.repeat(0, T);
+        const auto pack_queries = [&](int64_t first, int64_t last, int64_t J, int32_t missing, Pack &pack) {
+            Tensor G = scaled.select(0, g).slice(0, 0, last - first).slice(1, 0, unit.c1 - unit.c0), dq = dQ.slice(0, first, last), least = slack_so_far.slice(0, first, last);
             kernels().aft_window_queries_f32(dy.slice(0, first, last), query.slice(0, first, last), R.slice(0, first, last), d.slice(0, first, last), m.select(0, J),
-                                             m.slice(0, J, cut.pieces), int32_t(cut.piece), missing, ahead, exact.gradient_factor, pack.parts, dq, slack);
-            for (int64_t c = 0; c < unit.c1 - unit.c0; c++) leaves_elements[size_t(g)] |= !(slack.data()[c] >= 0);
+                                             m.slice(0, J, cut.pieces), int32_t(cut.piece), missing, exact.gradient_factor, pack.parts, G, dq, least);
         };
         state(0).fill(0);
         if (!options_.causal) {
@@ -268,7 +283,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
                 sum.copy_from(state(3 + J));
                 if (first == last) continue;
                 Pack pack(query_packs.select(0, g), unit.panels(), last - first);
-                pack_queries(first, last, J, 0, 0, pack, unused.select(0, g).slice(0, 0, last - first).slice(1, 0, unit.c1 - unit.c0));
+                pack_queries(first, last, J, 0, pack);
                 kernels().aft_window_total_f32(pack.parts, far.slice(0, first, last), total);
                 for (int64_t n = 0; n < sum.elements(); n++) sum.data()[n] += total.data()[n];
             }
@@ -277,7 +292,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
             const int64_t J = options_.causal ? cut.pieces - 1 - n : n, t0 = cut.begin(J), t1 = cut.end(J);
             const Seen seen(cut, J, before, after);
             Pack queries(query_packs.select(0, g), unit.panels(), seen.rows), keys(key_packs.select(0, g), unit.panels(), round_up(t1 - t0, granule));
-            pack_queries(seen.first, seen.last, J, seen.missing, before, queries, dQ.slice(0, t0, t1));
+            pack_queries(seen.first, seen.last, J, seen.missing, queries);
             kernels().aft_window_keys_f32(key.slice(0, t0, t1), value.slice(0, t0, t1), m.select(0, J), 0, keys.parts);
             Tensor dv = dV.slice(0, t0, t1), dk = dK.slice(0, t0, t1), next = state((n + 1) % 2);
             (options_.causal ? kernels().aft_window_reversed_backward_f32 : kernels().aft_window_both_backward_f32)(
@@ -285,9 +300,10 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
                 options_.causal ? state(n % 2) : state(2 + J), m.select(0, J), m.select(0, std::min(J + 1, cut.pieces - 1)), before, after, seen.missing, dv, dk, next);
             if (wants_bias) {
                 Tensor dw = partial.select(0, g).slice(0, t0, t1);
-                kernels().aft_window_dots_f32(keys.flat.slice(1, 0, t1 - t0), queries.flat, !unit.first, 0, dw);
+                kernels().aft_window_dots_f32(keys.flat.slice(1, 0, t1 - t0), queries.flat, !unit.first, 0, int32_t(band.width()), dw);
             }
         }
+        for (int64_t c = 0; c < unit.c1 - unit.c0; c++) leaves_elements[size_t(g)] |= !(slack.data()[c] >= 0);
     });
     if (wants_bias) add_bias_gradient(in, band, transposed, partial, gradient, arena);
     if (std::ranges::count(leaves_elements, 0) != cut.groups)

@@ -102,10 +102,11 @@ WindowPlan plan_aft_window(const Request &request) {
             w.pack.unroll(w.part);
             w.scaled.compute_at(w.pack, w.panel).store_in(MemoryType::Register).bound_extent(w.l, window_panel);
             in.vectorize(w.scaled, w.l);
+            w.pack.never_partition(w.p).always_partition(w.panel);
             w.rescale.compute_root().vectorize(w.c, lanes, guard);
-            w.query_gradient.vectorize(w.c, lanes, guard);
-            w.slack.vectorize(w.c, lanes, guard);
-            w.slack.update().reorder(w.c, w.r.x).vectorize(w.c, lanes, guard);
+            Var co{"co"}, ci{"ci"};
+            w.gradients.update().split(w.c, co, ci, lanes, guard).vectorize(ci).never_partition(w.t).always_partition(co);
+            w.alone.compute_at(w.gradients, co).store_in(MemoryType::Register).bound_extent(w.c, lanes).vectorize(w.c);
         };
         plan.forward = [=](WindowForward &w) {
             const Tiles tiles = tiled(w.y, w.c, w.t, rows, lanes, inside);
@@ -123,8 +124,9 @@ WindowPlan plan_aft_window(const Request &request) {
             in.vectorize(w.sum.update().reorder(w.l, w.part, w.r.x, w.panel).unroll(w.part), w.l);
         };
         plan.dots = [=](WindowDots &w) {
-            Var to{"to"}, ti{"ti"}, ko{"ko"}, ki{"ki"}, tb{"tb"};
-            w.dots.update().split(w.t, to, ti, dot_rows, guard).split(w.k, ko, ki, dot_columns, guard).reorder(ki, ti, ko, to).unroll(ki).unroll(ti);
+            Var to{"to"}, ti{"ti"}, tb{"tb"};
+            RVar ko{"ko"}, ki{"ki"};
+            w.dots.update().split(w.t, to, ti, dot_rows, guard).split(w.seen.x, ko, ki, dot_columns, guard).reorder(ki, ti, ko, to).unroll(ki).unroll(ti);
             w.dots.update().split(to, tb, to, 8, guard).parallel(tb);
             w.total.compute_at(w.dots, ko).store_in(MemoryType::Register).bound_extent(w.k, dot_columns).bound_extent(w.i, dot_rows).bound_extent(w.tile, 1);
             w.total.unroll(w.k).unroll(w.i);
