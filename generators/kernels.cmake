@@ -94,8 +94,6 @@ aft_kernel(aft_full_weights_f64 GENERATOR aft_full:weights PARAMS wide=true
 aft_kernel(aft_full_products_f64 GENERATOR aft_full:products ARGUMENTS "const Tensor &u, const Tensor &v, Tensor &w")
 aft_kernel(aft_full_pack_f32 GENERATOR aft_full:pack
            ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &high, float sign, Tensor &weighted, Tensor &weights")
-aft_kernel(aft_full_output_f32 GENERATOR aft_full:output
-           ARGUMENTS "const Tensor &query, const Tensor &num, const Tensor &den, Tensor &output, Tensor &ratio, Tensor &den_out")
 aft_kernel(aft_full_gate_f32 GENERATOR aft_full:gate
            ARGUMENTS "const Tensor &query, const Tensor &ratio, const Tensor &den, const Tensor &output_gradient, float smallest, float gradient_factor, Tensor &query_gradient, Tensor &g, Tensor &g_ratio")
 aft_kernel(aft_full_rescale_f32 GENERATOR aft_full:rescale
@@ -109,6 +107,11 @@ aft_kernel(aft_full_step_f32 GENERATOR aft_full:step
 
 aft_kernel(aft_local_step_f32 GENERATOR aft_full:step PARAMS has_far=true
            ARGUMENTS "const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &w, const Tensor &far, Tensor &output")
+
+# --- aft_full_mix: the products of AFT-full in register tiles (generators/aft_full_mix.h)
+aft_kernel(aft_full_forward_f32 GENERATOR aft_full_mix:forward
+           ARGUMENTS "const Tensor &query, const Tensor &pack, const Tensor &tiles, const Tensor &maxima, int32_t block, int32_t first, Tensor &output, Tensor &ratio, Tensor &den")
+aft_kernel(aft_full_tiles_f32 GENERATOR aft_full_mix:tiles ARGUMENTS "const Tensor &weights, Tensor &tiles")
 
 # --- aft_window: AFT-local in cache-sized pieces (generators/aft_window.h)
 aft_kernel(aft_window_range_f32 GENERATOR aft_window:range
