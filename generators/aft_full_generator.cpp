@@ -173,9 +173,8 @@ public:
         start_at_zero(g), shaped(g_ratio, {C, L, B}), shaped(from, {C, B}), shaped(to, {C, B});
         AftRows r;
         const Expr c = inside(r.c, C);
-        Func factor("factor");
-        factor(r.c, r.b) = exp_to_zero(min(from(inside(r.c, C), r.b) - to(inside(r.c, C), r.b), 0.0f));
-        r.result(r.c, r.t, r.b) = Tuple(g(c, r.t, r.b) * factor(r.c, r.b), g_ratio(c, r.t, r.b) * factor(r.c, r.b));
+        r.factor(r.c, r.b) = exp_to_zero(min(from(c, r.b) - to(c, r.b), 0.0f));
+        r.result(r.c, r.t, r.b) = Tuple(g(c, r.t, r.b) * r.factor(c, r.b), g_ratio(c, r.t, r.b) * r.factor(c, r.b));
         plan_aft_full(request("rows")).rows(r);
         scaled = r.result;
         shaped(r.result.output_buffers()[0], {C, L, B});
