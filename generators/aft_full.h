@@ -28,10 +28,10 @@ struct Gate {
     Halide::Expr times(Halide::Expr x) const { return select(negative, x * h * h, x) * s; }
 };
 
-// A pointwise kernel over [B, T, C].
+// A pointwise kernel over [B, T, C]; factor (c, b), where a kernel has one, is made once for all t.
 struct AftRows {
     Halide::Var c{"c"}, t{"t"}, b{"b"};
-    Halide::Func result{"result"};
+    Halide::Func factor{"factor"}, result{"result"};
 };
 
 // (high, low, largest)[b, c] = (max K, min K, max |V|), a block of keys added to what came before.

@@ -138,24 +138,6 @@ public:
     }
 };
 
-// (y, R, den) [B, L, C] from num and den.
-class AftFullOutput : public KernelGenerator<AftFullOutput> {
-public:
-    Input<Buffer<float, 3>> query{"query"}, num{"num"}, den{"den"};
-    Output<Func> output{"output", {Float(32), Float(32), Float(32)}, 3};
-
-    void generate() {
-        const auto C = query.dim(0).extent(), L = query.dim(1).extent(), B = query.dim(2).extent();
-        start_at_zero(query), shaped(num, {C, L, B}), shaped(den, {C, L, B});
-        AftRows r;
-        const Expr c = inside(r.c, C), d = den(c, r.t, r.b), ratio = num(c, r.t, r.b) / d;
-        r.result(r.c, r.t, r.b) = Tuple(Gate(query(c, r.t, r.b)).times(ratio), ratio, d);
-        plan_aft_full(request("rows")).rows(r);
-        output = r.result;
-        shaped(r.result.output_buffers()[0], {C, L, B});
-    }
-};
-
 // (dQ, G, G R) [B, L, C]; G = 0 for the elements of the exact path, ExactRule::backward's comparison.
 class AftFullGate : public KernelGenerator<AftFullGate> {
 public:
@@ -191,9 +173,8 @@ public:
         start_at_zero(g), shaped(g_ratio, {C, L, B}), shaped(from, {C, B}), shaped(to, {C, B});
         AftRows r;
         const Expr c = inside(r.c, C);
-        Func factor("factor");
-        factor(r.c, r.b) = exp_to_zero(min(from(inside(r.c, C), r.b) - to(inside(r.c, C), r.b), 0.0f));
-        r.result(r.c, r.t, r.b) = Tuple(g(c, r.t, r.b) * factor(r.c, r.b), g_ratio(c, r.t, r.b) * factor(r.c, r.b));
+        r.factor(r.c, r.b) = exp_to_zero(min(from(c, r.b) - to(c, r.b), 0.0f));
+        r.result(r.c, r.t, r.b) = Tuple(g(c, r.t, r.b) * r.factor(c, r.b), g_ratio(c, r.t, r.b) * r.factor(c, r.b));
         plan_aft_full(request("rows")).rows(r);
         scaled = r.result;
         shaped(r.result.output_buffers()[0], {C, L, B});
@@ -277,7 +258,6 @@ HALIDE_REGISTER_GENERATOR(aft::AftFullReference, reference)
 HALIDE_REGISTER_GENERATOR(aft::AftFullWeights, weights)
 HALIDE_REGISTER_GENERATOR(aft::AftFullProducts, products)
 HALIDE_REGISTER_GENERATOR(aft::AftFullPack, pack)
-HALIDE_REGISTER_GENERATOR(aft::AftFullOutput, output)
 HALIDE_REGISTER_GENERATOR(aft::AftFullGate, gate)
 HALIDE_REGISTER_GENERATOR(aft::AftFullRescale, rescale)
 HALIDE_REGISTER_GENERATOR(aft::AftFullKeys, keys)

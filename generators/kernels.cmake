@@ -112,8 +112,6 @@ aft_kernel(aft_full_weights_f64 GENERATOR aft_full:weights PARAMS wide=true
 aft_kernel(aft_full_products_f64 GENERATOR aft_full:products ARGUMENTS "const Tensor &u, const Tensor &v, Tensor &w")
 aft_kernel(aft_full_pack_f32 GENERATOR aft_full:pack
            ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &high, float sign, Tensor &weighted, Tensor &weights")
-aft_kernel(aft_full_output_f32 GENERATOR aft_full:output
-           ARGUMENTS "const Tensor &query, const Tensor &num, const Tensor &den, Tensor &output, Tensor &ratio, Tensor &den_out")
 aft_kernel(aft_full_gate_f32 GENERATOR aft_full:gate
            ARGUMENTS "const Tensor &query, const Tensor &ratio, const Tensor &den, const Tensor &output_gradient, float smallest, float gradient_factor, Tensor &query_gradient, Tensor &g, Tensor &g_ratio")
 aft_kernel(aft_full_rescale_f32 GENERATOR aft_full:rescale
@@ -134,6 +132,11 @@ aft_kernel(local_step_fold_f32 GENERATOR local_step:fold
            ARGUMENTS "const Tensor &key, const Tensor &value, Tensor &num, Tensor &den, Tensor &max")
 aft_kernel(local_step_mix_f32 GENERATOR local_step:mix
            ARGUMENTS "const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &weights, const Tensor &far_num, const Tensor &far_den, const Tensor &far_max, float far_weight, Tensor &y, Tensor &spread")
+
+# --- aft_full_mix: the products of AFT-full in register tiles (generators/aft_full_mix.h)
+aft_kernel(aft_full_forward_f32 GENERATOR aft_full_mix:forward
+           ARGUMENTS "const Tensor &query, const Tensor &pack, const Tensor &tiles, const Tensor &maxima, int32_t block, int32_t first, Tensor &output, Tensor &ratio, Tensor &den")
+aft_kernel(aft_full_tiles_f32 GENERATOR aft_full_mix:tiles ARGUMENTS "const Tensor &weights, Tensor &tiles")
 
 # --- aft_window: AFT-local in cache-sized pieces (generators/aft_window.h)
 aft_kernel(aft_window_range_f32 GENERATOR aft_window:range

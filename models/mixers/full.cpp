@@ -1,18 +1,20 @@
 // AFT-full (SPEC F1, F5, F6): dense products of exp(w), shared by the batch and all channels, with exp(K) V and exp(K).
 //
-// Pairs are cut into tiles of `block` queries x `block` keys. For queries I, E[I, J] = exp(w - r) with r[t] the maximum of w over
-// the allowed keys of a row, e_J = exp(K - m) with m the maximum of K over the keys up to the end of I (causal) or over all:
-//     [num | den]_I = sum_J E[I, J] [e_J V_J | e_J]
-// The causal e_J are made anew for every I: an exp costs what a rescaling pass of stored products would. Backward goes by
-// blocks of keys; there the gradients G of later queries are brought to the references of block J by exp(m_J - m_I) <= 1.
-// Elements that the factors cannot hold go to the exact path. Formulas: generators/aft_full.h.
+// Queries and keys are cut into blocks. E[I, J] = exp(w - r) with r[t] the maximum of w over the allowed keys of a row; keys are
+// packed once, e_J = exp(K - m_J) with m_J the maximum of K over the keys up to the end of block J (causal) or over all:
+//     [num | den]_I = sum_J exp(m_J - m_I) E[I, J] [e_J V_J | e_J]
+// in one register tile per 12 queries and 16 channels (generators/aft_full_mix.h). Backward goes by blocks of keys; there the
+// gradients G of later queries are brought to the references of block J by exp(m_J - m_I) <= 1, and the products are those of
+// the GEMM seam. Elements that the factors cannot hold go to the exact path. Formulas: generators/aft_full.h.
 #include "models/mixers/full.h"
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "aft/error.h"
 #include "kernel_table.h"
+#include "models/mixers/cut.h"
 #include "models/mixers/exact_path.h"
 #include "models/mixers/mixers.h"
 #include "runtime/gemm_provider.h"
@@ -22,6 +24,10 @@ namespace {
 
 constexpr float lowest = -3e38f;
 constexpr int32_t everything = 1 << 30;  // an offset of the diagonal behind which no key lies
+constexpr int64_t full_unroll = 4;       // FullTile::unroll divides it: a pack ends, and a block but for the last, with a turn of the product
+constexpr int64_t most_slab_rows = 264, slab_elements = 1 << 17;  // of weights that are not kept: little beside the activations at any length
+constexpr int64_t channels_a_task = 64, rows_a_task = 132;  // a pack of 64 channels x 1024 keys is 512 KiB: in L2 for all rows; 11 tiles
+constexpr int64_t diagonal_step = 84;  // rows of the products that cut a diagonal block in backward: whole tiles of 12 and of 14 rows
 
 Tensor rows(const Tensor &x, int64_t begin, int64_t end) { return x.slice(0, begin, end); }
 Tensor times(const Tensor &x, int64_t begin, int64_t end) { return x.slice(1, begin, end); }  // of [B, T, C]
@@ -53,9 +59,10 @@ public:
         const auto largest = [T](const Tensor &x) {
             double most = 0;
             for (int64_t t = 0; t < T; t++) {
-                double sum = 0;
-                for (int64_t d = 0; d < x.size(1); d++) sum += double(x.data()[t * x.stride(0) + d]) * x.data()[t * x.stride(0) + d];
-                most = std::max(most, sum);
+                double sums[8] = {};  // several: one would wait for itself
+                const float *row = x.data() + t * x.stride(0);
+                for (int64_t d = 0; d < x.size(1); d++) sums[d % 8] += double(row[d]) * row[d];
+                most = std::max(most, std::accumulate(sums, sums + 8, 0.0));
             }
             return std::sqrt(most);
         };
@@ -68,37 +75,28 @@ public:
     int64_t end(int64_t n) const { return std::min(T_, (n + 1) * block_); }
     int64_t last_key_block(int64_t I) const { return causal_ ? I : blocks() - 1; }
 
-    // r, and the largest max - min of w in a row; then the tiles when they are kept.
-    double prepare(Tensor reference, Tensor kept, Arena &arena) {
-        reference_ = reference;
-        ArenaScope scope(arena);
-        Tensor low = arena.allocate({T_}, DType::f64);
-        for (int64_t t = 0; t < T_; t++) reference_.data<double>()[t] = lowest, low.data<double>()[t] = -lowest;
-        for (int64_t I = 0; I < blocks(); I++)
-            for (int64_t J = 0; J <= last_key_block(I); J++) {
-                ArenaScope tile_scope(arena);
-                // A copy of what came before: a kernel's outputs are not its inputs.
-                Tensor high_out = rows(reference_, begin(I), end(I)), low_out = rows(low, begin(I), end(I));
-                Tensor high_in = arena.allocate({high_out.size(0)}, DType::f64), low_in = arena.allocate({high_out.size(0)}, DType::f64);
-                high_in.copy_from(high_out), low_in.copy_from(low_out);
-                const Tensor w = bias(I, J, arena);
-                (wide_ ? kernels().aft_full_reference_f64 : kernels().aft_full_reference_f32)(w, high_in, low_in, offset(I, J), high_out, low_out);
-            }
-        double spread = 0;
-        for (int64_t t = 0; t < T_; t++) spread = std::max(spread, reference_.data<double>()[t] - low.data<double>()[t]);
-        if (kept.defined()) {
-            for (int64_t I = 0; I < blocks(); I++)
-                for (int64_t J = 0; J <= last_key_block(I); J++) {
-                    ArenaScope tile_scope(arena);
-                    Tensor tile = of(kept, I, J);
-                    build(I, J, tile, arena);
-                }
-        }
-        return use(reference, kept), spread;
-    }
-
-    // Takes what prepare made, in backward.
+    // Where r goes, and E when it is kept: forward fills both by its calls of slab, backward reads them.
     void use(Tensor reference, Tensor kept) { reference_ = reference, kept_ = kept; }
+
+    // Queries whose weights are made at once: a block, or fewer where its row of weights is long.
+    int64_t slab_rows() const { return std::min(block_, kept_.defined() ? most_slab_rows : std::max(2 * granule, slab_elements / T_ / granule * granule)); }
+
+    // E of the queries [begin, end) of block I and all keys up to the end of that block (causal) or of the sequence, and their r; `spread`
+    // grows to the largest max - min of w in a row.
+    Tensor slab(int64_t I, int64_t begin, int64_t end, double &spread, Arena &arena) {
+        const int64_t keys = causal_ ? this->end(I) : T_;
+        Tensor made = kept_.defined() ? kept_.slice(0, begin, end).slice(1, 0, keys) : arena.allocate({end - begin, keys});
+        ArenaScope scope(arena);
+        Tensor reference = rows(reference_, begin, end), low = arena.allocate({end - begin}, DType::f64);
+        Tensor none = arena.allocate({2, end - begin}, DType::f64);
+        std::fill_n(none.data<double>(), end - begin, double(lowest)), std::fill_n(none.data<double>() + end - begin, end - begin, -double(lowest));
+        const Tensor w = bias(begin, end, 0, keys, arena);
+        const int32_t diagonal = causal_ ? int32_t(begin) : everything;
+        (wide_ ? kernels().aft_full_reference_f64 : kernels().aft_full_reference_f32)(w, none.select(0, 0), none.select(0, 1), diagonal, reference, low);
+        for (int64_t t = 0; t < end - begin; t++) spread = std::max(spread, reference.data<double>()[t] - low.data<double>()[t]);
+        (wide_ ? kernels().aft_full_weights_f64 : kernels().aft_full_weights_f32)(w, reference, diagonal, made);
+        return made;
+    }
 
     // E[I, J], in arena memory or kept.
     Tensor tile(int64_t I, int64_t J, Arena &arena) {
@@ -114,10 +112,11 @@ public:
 private:
     int32_t offset(int64_t I, int64_t J) const { return causal_ ? int32_t(begin(I) - begin(J)) : everything; }
 
-    Tensor bias(int64_t I, int64_t J, Arena &arena) const {
-        if (in_.position_bias.defined()) return of(in_.position_bias, I, J);
-        Tensor w = arena.allocate({end(I) - begin(I), end(J) - begin(J)}, wide_ ? DType::f64 : DType::f32);
-        const Tensor u = rows(in_.bias_u, begin(I), end(I)), v = rows(in_.bias_v, begin(J), end(J));
+    // w of the queries [t0, t1) and keys [k0, k1).
+    Tensor bias(int64_t t0, int64_t t1, int64_t k0, int64_t k1, Arena &arena) const {
+        if (in_.position_bias.defined()) return in_.position_bias.slice(0, t0, t1).slice(1, k0, k1);
+        Tensor w = arena.allocate({t1 - t0, k1 - k0}, wide_ ? DType::f64 : DType::f32);
+        const Tensor u = rows(in_.bias_u, t0, t1), v = rows(in_.bias_v, k0, k1);
         if (wide_)
             kernels().aft_full_products_f64(u, v, w);
         else
@@ -126,7 +125,7 @@ private:
     }
 
     void build(int64_t I, int64_t J, Tensor &out, Arena &arena) const {
-        const Tensor w = bias(I, J, arena);
+        const Tensor w = bias(begin(I), end(I), begin(J), end(J), arena);
         (wide_ ? kernels().aft_full_weights_f64 : kernels().aft_full_weights_f32)(w, rows(reference_, begin(I), end(I)), offset(I, J), out);
     }
 
@@ -136,11 +135,36 @@ private:
     Tensor reference_, kept_;
 };
 
+// max |x| of x [B, T, C].
+float largest_magnitude(const Tensor &x) {
+    constexpr int64_t lanes = 16;  // several maxima at once: one would wait for itself
+    float most[lanes] = {};
+    for (int64_t b = 0; b < x.size(0); b++)
+        for (int64_t t = 0; t < x.size(1); t++) {
+            const float *row = x.data() + b * x.stride(0) + t * x.stride(1);
+            int64_t c = 0;
+            for (; c + lanes <= x.size(2); c += lanes)
+                for (int64_t l = 0; l < lanes; l++) most[l] = std::abs(row[c + l]) > most[l] ? std::abs(row[c + l]) : most[l];
+            for (; c < x.size(2); c++) most[0] = std::max(most[0], std::abs(row[c]));
+        }
+    return *std::max_element(most, most + lanes);
+}
+
 // Calls visit(first, last) for groups of sequences whose products have about `columns` columns.
 template <class Visit>
 void each_group(int64_t B, int64_t C, const Visit &visit) {
     const int64_t group = std::max<int64_t>(1, full_settings().columns / (2 * C));
     for (int64_t b = 0; b < B; b += group) visit(b, std::min(B, b + group));
+}
+
+// Calls visit(begin, end) for the steps that cut a diagonal block of n rows: a product of each leaves out the pairs of other steps
+// that lie in the future.
+template <class Visit>
+void each_step(int64_t n, const Visit &visit) {
+    for (int64_t begin = 0, end; begin < n; begin = end) {
+        end = n - begin < 2 * diagonal_step ? n : begin + diagonal_step;
+        visit(begin, end);
+    }
 }
 
 enum Kept { ratio, den, high, reference, facts, weights };  // MixerSaved of this operator; facts: spreads and max |V|
@@ -160,34 +184,26 @@ public:
         ArenaScope scope(arena);
         double *fact = saved.tensors[facts].data<double>();
         range(in, tiles, saved.tensors[high], fact, arena);
-        fact[1] = tiles.prepare(saved.tensors[reference], saved.tensors[weights], arena);
+        tiles.use(saved.tensors[reference], saved.tensors[weights]);
+        fact[1] = 0;
 
+        bool made = false;  // the weights, by an earlier group
         each_group(B, C, [&](int64_t b0, int64_t b1) {
-            const auto part = [&](const Tensor &x) { return x.slice(0, b0, b1); };
-            const Tensor key = part(in.key), value = part(in.value), m = saved.tensors[high].slice(1, b0, b1);
             ArenaScope group_scope(arena);
-            const auto pack = [&](int64_t begin, int64_t end, int64_t I, const Pairs &to) {
-                Tensor weighted = to.half(0), plain = to.half(1);
-                kernels().aft_full_pack_f32(times(key, begin, end), times(value, begin, end), m.select(0, I), 1, weighted, plain);
-            };
-            Pairs packed(arena, options_.causal ? tiles.end(0) : T, b1 - b0, C), sums(arena, tiles.end(0), b1 - b0, C);
-            if (!options_.causal) pack(0, T, 0, packed);
-            for (int64_t I = 0; I < tiles.blocks(); I++) {
-                const int64_t begin = tiles.begin(I), end = tiles.end(I);
-                const Pairs acc = sums.slice(0, end - begin);
-                Tensor acc_matrix = acc.matrix();
-                for (int64_t J = 0; J <= tiles.last_key_block(I); J++) {
-                    ArenaScope tile_scope(arena);
-                    const int64_t first = tiles.begin(J), last = tiles.end(J);
-                    const Pairs keys = options_.causal ? packed.slice(0, last - first) : packed.slice(first, last);
-                    if (options_.causal) pack(first, last, I, keys);
-                    gemm::nn(tiles.tile(I, J, arena), keys.matrix(), acc_matrix, J == 0 ? gemm::Into::overwrite : gemm::Into::add);
+            const Tensor packs = pack_keys(in, tiles, saved.tensors[high], b0, b1, arena);
+            for (int64_t I = 0; I < tiles.blocks(); I++)
+                for (int64_t t0 = tiles.begin(I); t0 < tiles.end(I); t0 += tiles.slab_rows()) {
+                    ArenaScope slab_scope(arena);
+                    const int64_t t1 = std::min(tiles.end(I), t0 + tiles.slab_rows());
+                    const Tensor E = made && keep ? saved.tensors[weights].slice(0, t0, t1).slice(1, 0, options_.causal ? tiles.end(I) : T)
+                                                  : tiles.slab(I, t0, t1, fact[1], arena);
+                    mix(in, tiles, I, t0, E, packs, saved, b0, b1, output, arena);
                 }
-                Tensor y = times(part(output), begin, end), R = times(part(saved.tensors[ratio]), begin, end), d = times(part(saved.tensors[den]), begin, end);
-                kernels().aft_full_output_f32(times(part(in.query), begin, end), acc.half(0), acc.half(1), y, R, d);
-            }
+            made = true;
         });
-        exact_forward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, {}), rule(saved, B, T, C), output, saved.tensors[ratio], saved.tensors[den]);
+        const ExactRule exact = rule(saved, B, T, C);
+        if (exact.forward(smallest_den(saved), 0))
+            exact_forward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, {}), exact, output, saved.tensors[ratio], saved.tensors[den]);
     }
 
     void backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) const override {
@@ -225,15 +241,24 @@ public:
                         from = to;
                     }
                     const Tensor E = tiles.tile(I, J, arena);
-                    gemm::tn(E, from.matrix(), s_matrix, I == first_query_block ? gemm::Into::overwrite : gemm::Into::add);
-                    bias_gradient(in, tiles, I, J, E, from.matrix(), keys.matrix(), gradient, arena);
+                    if (options_.causal && I == J)
+                        each_step(E.size(0), [&](int64_t begin, int64_t end) {
+                            Tensor s_part = rows(s_matrix, begin, end);
+                            gemm::tn(rows(E, begin, E.size(0)).slice(1, begin, end), rows(from.matrix(), begin, E.size(0)), s_part);
+                        });
+                    else
+                        gemm::tn(E, from.matrix(), s_matrix, I == first_query_block ? gemm::Into::overwrite : gemm::Into::add);
+                    bias_gradient(in, tiles, I, J, options_.causal && I == J, E, from.matrix(), keys.matrix(), gradient, arena);
                 }
                 Tensor dk = times(part(gradient.key), first, last), dv = times(part(gradient.value), first, last);
                 kernels().aft_full_keys_f32(key, value, m_keys, s.half(0), s.half(1), dk, dv);
             }
         });
-        exact_backward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, gradient), exact, output_gradient, saved.tensors[den],
-                       gradient.key, gradient.value);
+        // An element that was exact in forward has den = 0.
+        const float least = exact.forward(smallest_den(saved), 0) ? 0 : smallest_den(saved);
+        if (exact.backward(least, largest_magnitude(output_gradient)))
+            exact_backward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, gradient), exact, output_gradient, saved.tensors[den],
+                           gradient.key, gradient.value);
     }
 
     MixerState start(const MixerTensors &, int64_t batch, int64_t channels, int64_t length) const override {
@@ -269,7 +294,45 @@ public:
 
 private:
     // Bidirectional with kept weights: the references are those of the whole sequence anyway, so one product does it all.
-    int64_t block(int64_t T, bool keep) const { return !options_.causal && keep ? T : std::min(T, full_settings().block); }
+    // A whole number of turns of the product, but for the end of the sequence.
+    int64_t block(int64_t T, bool keep) const { return !options_.causal && keep ? T : std::min(T, round_up(full_settings().block, full_unroll)); }
+
+    // [b, panels, keys, 2, 16]: (e V, e) of all keys, each relative to the maximum of its block.
+    Tensor pack_keys(const MixerTensors &in, const Tiles &tiles, const Tensor &m, int64_t b0, int64_t b1, Arena &arena) const {
+        const int64_t T = in.value.size(1), C = in.value.size(2), step = options_.causal ? tiles.end(0) : rows_a_task;
+        const int64_t pieces = ceil_div(T, step), keys = round_up(T, full_unroll);
+        const Tensor packs = arena.allocate({b1 - b0, ceil_div(C, panel), keys, 2, panel});
+        parallel_for((b1 - b0) * pieces, [&](int64_t task) {
+            const int64_t b = task / pieces, n = task % pieces, first = n * step, last = std::min(T, first + step);
+            Tensor pack = packs.select(0, b).slice(1, first, n + 1 == pieces ? keys : last);  // the padding is packed as zeros
+            kernels().aft_window_keys_f32(in.key.select(0, b0 + b).slice(0, first, last), in.value.select(0, b0 + b).slice(0, first, last),
+                                          m.select(0, options_.causal ? n : 0).select(0, b0 + b), 0, pack);
+        });
+        return packs;
+    }
+
+    // Output, ratio and den of the queries of E, which begin at t0 in block I.
+    void mix(const MixerTensors &in, const Tiles &tiles, int64_t I, int64_t t0, const Tensor &E, const Tensor &packs, const MixerSaved &saved, int64_t b0,
+             int64_t b1, const Tensor &output, Arena &arena) const {
+        const int64_t C = in.value.size(2), count = E.size(0), keys = round_up(E.size(1), full_unroll);
+        Tensor tiled = arena.allocate({ceil_div(count, granule), keys, granule});
+        kernels().aft_full_tiles_f32(E, tiled);
+        const int64_t pieces = ceil_div(count, rows_a_task);
+        int64_t channels = channels_a_task;
+        while (channels > panel && (b1 - b0) * ceil_div(C, channels) * pieces < 8) channels /= 2;
+        const int64_t slices = ceil_div(C, channels);
+        const int64_t block = options_.causal ? tiles.end(0) : in.value.size(1);
+        parallel_for((b1 - b0) * slices * pieces, [&](int64_t task) {
+            const int64_t b = task / pieces / slices, c0 = task / pieces % slices * channels, c1 = std::min(C, c0 + channels);
+            const int64_t r0 = task % pieces * rows_a_task, r1 = std::min(count, r0 + rows_a_task);
+            const auto of = [&](const Tensor &x) { return x.select(0, b0 + b).slice(0, t0 + r0, t0 + r1).slice(1, c0, c1); };
+            Tensor y = of(output), R = of(saved.tensors[ratio]), d = of(saved.tensors[den]);
+            kernels().aft_full_forward_f32(of(in.query), packs.select(0, b).slice(0, c0 / panel, ceil_div(c1, panel)).slice(1, 0, keys),
+                                           tiled.slice(0, r0 / granule, ceil_div(r1, granule)),
+                                           saved.tensors[high].slice(0, 0, options_.causal ? I + 1 : 1).select(1, b0 + b).slice(1, c0, c1),
+                                           int32_t(round_up(block, full_unroll)), options_.causal ? int32_t(t0 + r0) : everything, y, R, d);
+        });
+    }
 
     // m of each block of queries: over the keys up to its end (causal), or over all in m[0]; the spread of K and max |V|.
     void range(const MixerTensors &in, const Tiles &tiles, Tensor &m, double *fact, Arena &arena) const {
@@ -294,6 +357,12 @@ private:
         }
     }
 
+    // No denominator is below exp(-spread of K - spread of w): mostly that settles it without a look at each.
+    static float smallest_den(const MixerSaved &saved) {
+        const double *fact = saved.tensors[facts].data<double>();
+        return float(std::exp(-fact[0] - fact[1]));
+    }
+
     static ExactRule rule(const MixerSaved &saved, int64_t B, int64_t T, int64_t C) {
         const double *fact = saved.tensors[facts].data<double>();
         return {B, T, C, fact[0], fact[1], fact[2]};
@@ -305,12 +374,20 @@ private:
     }
 
     // dw of a tile: E (.) (g keys^T), to the dense bias or on to u and v.
-    static void bias_gradient(const MixerTensors &in, const Tiles &tiles, int64_t I, int64_t J, const Tensor &E, const Tensor &g, const Tensor &keys,
-                              MixerTensors &gradient, Arena &arena) {
+    static void bias_gradient(const MixerTensors &in, const Tiles &tiles, int64_t I, int64_t J, bool diagonal, const Tensor &E, const Tensor &g,
+                              const Tensor &keys, MixerTensors &gradient, Arena &arena) {
         const bool dense = in.position_bias.defined();
         if (!(dense ? gradient.position_bias.defined() : gradient.bias_u.defined() || gradient.bias_v.defined())) return;
         Tensor products = arena.allocate({E.size(0), E.size(1)});
-        gemm::nt(g, keys, products);
+        if (diagonal) {
+            products.fill(0);
+            each_step(E.size(0), [&](int64_t begin, int64_t end) {
+                Tensor part = rows(products, begin, end).slice(1, 0, end);
+                gemm::nt(rows(g, begin, end), rows(keys, 0, end), part);
+            });
+        } else {
+            gemm::nt(g, keys, products);
+        }
         if (dense) {
             Tensor dw = tiles.of(gradient.position_bias, I, J);
             kernels().aft_full_bias_f32(E, products, 1, dw);

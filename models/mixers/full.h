@@ -5,13 +5,13 @@
 namespace aft {
 
 struct FullSettings {
-    // Queries and keys of one tile, and keys of one reference maximum in the causal form. 256: the products are large
-    // enough for their rate, the half of a diagonal tile that is computed for nothing is T / 256 of the work, and a key up to
-    // 255 steps later is all that can push an early row out of range.
-    int64_t block = 256;
+    // Queries and keys of a block, which share the reference maximum of K in the causal form. 264: 22 register tiles of queries; the
+    // products of backward are large enough for their rate, where the half of a diagonal block that is computed for nothing is
+    // T / 264 of the work; and a key up to 263 steps later is all that can push an early row out of range.
+    int64_t block = 264;
     // exp(w) is kept from forward to backward when T x T floats fit, else rebuilt tile by tile.
     int64_t workspace_bytes = int64_t(64) << 20;
-    // Columns of a product over the batch: 2 C per sequence. Its tile of 256 keys then is 4 MiB.
+    // Columns of a product over the batch: 2 C per sequence, packed for all keys at once. 1024 keys then are 16 MiB.
     int64_t columns = 4096;
 };
 

@@ -1,7 +1,8 @@
 // The elementwise kernels of AFT-full on a CPU: channels (or keys) along the vector, rows over the threads.
 //
 // They move memory: a row of C floats is read in its order, and a task is some rows, so that a thread's share is a
-// stream. All sums over t are in registers or L1 and keep their order for any number of threads.
+// stream. All sums over t are in registers or L1 and keep their order for any number of threads. Loops over rows and tasks are not
+// partitioned: the last turn's copy of what is inside would read element by element.
 #include "generators/aft_full.h"
 #include "schedules/plan.h"
 
@@ -18,7 +19,8 @@ struct Numbers {
 void schedule_rows(AftRows &r, const Numbers &n) {
     Var row{"row"}, task{"task"};
     r.result.fuse(r.t, r.b, row).split(row, task, row, n.rows, guard).reorder(r.c, row, task);
-    r.result.vectorize(r.c, n.lanes, guard).parallel(task);
+    r.result.vectorize(r.c, n.lanes, guard).parallel(task).never_partition({row, task});
+    if (r.factor.defined()) r.factor.compute_root().vectorize(r.c, n.lanes, guard);
 }
 
 void schedule_range(AftRange &r, const Numbers &n) {
@@ -29,15 +31,15 @@ void schedule_range(AftRange &r, const Numbers &n) {
 void schedule_tile(AftTile &e, const Numbers &n) {
     Var task{"task"};
     if (e.result.has_update_definition())
-        e.result.update().split(e.t, task, e.t, n.rows, guard).vectorize(e.x, n.lanes, guard).parallel(task);
+        e.result.update().split(e.t, task, e.t, n.rows, guard).vectorize(e.x, n.lanes, guard).parallel(task).never_partition({e.t, task});
     else
-        e.result.split(e.t, task, e.t, n.rows, guard).vectorize(e.x, n.lanes, guard).parallel(task);
+        e.result.split(e.t, task, e.t, n.rows, guard).vectorize(e.x, n.lanes, guard).parallel(task).never_partition({e.t, task});
 }
 
 void schedule_reference(AftReference &r, const Numbers &n) {
     Var task{"task"};
     r.result.split(r.t, task, r.t, n.rows, guard).parallel(task);
-    r.result.update().split(r.t, task, r.t, n.rows, guard).reorder(r.lanes, r.t, task).parallel(task);
+    r.result.update().split(r.t, task, r.t, n.rows, guard).reorder(r.lanes, r.t, task).parallel(task).never_partition({r.t, task});
     r.partial.compute_at(r.result, r.t).bound_extent(r.lane, n.lanes).vectorize(r.lane, n.lanes);
     r.partial.update().reorder(r.lane, r.steps, r.t).vectorize(r.lane, n.lanes);
 }
