@@ -89,7 +89,7 @@ TEST(Verify, FilterChoosesKernelsAndCases) {
     ASSERT_EQ(by_case.code, 0) << by_case.err;
     const auto one = nlohmann::json::parse(by_case.out);
     EXPECT_EQ(one.at("cases"), 1);
-    EXPECT_EQ(one.at("tables")[0].at("kernels").size(), 3u);  // forward, replay, backward
+    EXPECT_EQ(one.at("tables")[0].at("kernels").size(), 6u);  // forward, replay, backward; bounded forward, queries, keys
 }
 
 TEST(Verify, PrintsALinePerKernelAndASummary) {

@@ -109,7 +109,7 @@ TEST(Trace, IsAChromeTraceOfKernels) {
         around.push_back(end);
         if (e.at("cat") == "kernel") names[e.at("name").get<std::string>().substr(0, e.at("name").get<std::string>().find("__"))]++;
     }
-    for (const char *kernel : {"embedding_forward_f32", "gemm_nt_bias_f32", "aft_simple_causal_forward_f32", "softmax_cross_entropy_f32", "adamw_f32"}) EXPECT_GT(names[kernel], 0) << kernel;
+    for (const char *kernel : {"embedding_forward_f32", "gemm_nt_bias_f32", "aft_simple_causal_forward_bounded_f32", "softmax_cross_entropy_f32", "adamw_f32"}) EXPECT_GT(names[kernel], 0) << kernel;
     EXPECT_EQ(names["embedding_forward_f32"], 1) << "one step in one pass";
 }
 
