@@ -175,8 +175,8 @@ def main():
     by_threads = {c["limits"]["threads"]: c["limits"] for c in contexts}
     row("FMA, GFLOP/s", *(f"{by_threads[n]['fma_flops_per_second'] * 1e-9:.0f}" if n in by_threads else "-" for n in (1, 2)))
     for level in ("L1", "L2", "L3", "DRAM"):
-        keys = ("read", "copy", "three_reads_one_write")
-        row(f"{level} read / copy / 3r1w, GB/s", *(" / ".join(f"{by_threads[n][level][k + '_bytes_per_second'] * 1e-9:.0f}" for k in keys) if n in by_threads else "-" for n in (1, 2)))
+        keys = ("read", "copy", "three_reads_one_write", "update")
+        row(f"{level} read / copy / 3r1w / in place, GB/s", *(" / ".join(f"{by_threads[n][level][k + '_bytes_per_second'] * 1e-9:.0f}" for k in keys) if n in by_threads else "-" for n in (1, 2)))
     kernel_rows(folder)
     thread_rows(folder)
     step_rows(folder)

@@ -7,7 +7,10 @@
 namespace aft::tool {
 namespace {
 
-using Made = std::pair<std::function<void()>, std::pair<double, double>>;  // the call; floats read, floats written
+struct Moved {  // floats; `updated` is that part of `written` which is read first, in place
+    double read, written, updated = 0;
+};
+using Made = std::pair<std::function<void()>, Moved>;
 
 WorkloadMaker maker(const std::string &kernel, std::vector<std::string> letters, std::vector<WorkShape> shapes, double flops_an_element,
                     const std::function<Made(const WorkShape &)> &make) {
@@ -18,7 +21,7 @@ WorkloadMaker maker(const std::string &kernel, std::vector<std::string> letters,
                 double elements = 1;
                 for (const auto &[letter, size] : shape) elements *= double(size);
                 w.flops = flops_an_element * elements;
-                w.written = 4 * moved.second, w.bytes = w.written + 4 * moved.first;
+                w.written = 4 * moved.written, w.bytes = w.written + 4 * moved.read, w.updated = 4 * moved.updated;
                 w.run = call;
                 return w;
             }};
@@ -102,9 +105,9 @@ const RegisterWorkloads registered([] {
         Tensor p = random_data({s.at("N")}), m = random_data({s.at("N")}), v = random_data({s.at("N")}), g = random_data({s.at("N")});
         for (int64_t n = 0; n < v.elements(); n++) v.data()[n] *= v.data()[n];
         const double N = double(s.at("N"));
-        return {[=]() mutable { kernels().adamw_f32(1e-3f, 0.9f, 0.999f, 1e-8f, 0.1f, 0.1f, 0.001f, 1.0f, p, m, v, g); }, {4 * N, 4 * N}};
+        return {[=]() mutable { kernels().adamw_f32(1e-3f, 0.9f, 0.999f, 1e-8f, 0.1f, 0.1f, 0.001f, 1.0f, p, m, v, g); }, {4 * N, 4 * N, 4 * N}};
     }));
-    all.push_back(maker("sum_of_squares_f32", {"N"}, {{{"N", 10'000'000}}}, 2, [](const WorkShape &s) -> Made {
+    all.push_back(maker("sum_of_squares_f32", {"N"}, {{{"N", 10'000'000}}, {{"N", 30'352'128}}}, 2, [](const WorkShape &s) -> Made {
         const Tensor x = random_data({s.at("N")});
         Tensor y({(s.at("N") + 4095) / 4096});
         return {[=]() mutable { kernels().sum_of_squares_f32(x, y); }, {double(s.at("N")), 0}};
