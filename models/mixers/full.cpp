@@ -158,6 +158,11 @@ public:
         const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2);
         const bool keep = T * T * 4 <= full_settings().workspace_bytes;
         Tiles tiles(in, options_.causal, T, block(T));
+        if (!keep) {  // room for both directions in one block of the arena: gaps between blocks would be as large as a slab
+            ArenaScope room(arena);
+            const int64_t padded = round_up(C, panel), group = std::min(B, std::max<int64_t>(1, full_settings().columns / (2 * C)));
+            arena.allocate({T + 2 * padding, 2 * B * C + 2 * group * padded + 2 * block(T) + 8});
+        }
 
         saved.tensors = {arena.allocate({B, T, C}), arena.allocate({B, T, C}), arena.allocate({tiles.blocks(), B, C}),
                          arena.allocate({T}, DType::f64), arena.allocate({3}, DType::f64), keep ? arena.allocate({T, T}) : Tensor()};
