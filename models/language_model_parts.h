@@ -1,5 +1,6 @@
 // What LanguageModel and Decoder are made of (private).
 #pragma once
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -7,6 +8,8 @@
 #include "models/block.h"
 
 namespace aft {
+
+class DecoderStep;
 
 struct LanguageModel::Parts {
     explicit Parts(const ModelConfig &config);
@@ -38,8 +41,11 @@ struct Decoder::Parts {
     std::vector<MixerState> states;
     std::vector<Block::Packed> packed;  // made by the first step, dropped by reset
     PackedLinear packed_head;
+    std::unique_ptr<DecoderStep> stepper;
     Arena arena;
 
+    Parts();
+    ~Parts();
     void pack();
 };
 

@@ -90,6 +90,7 @@ public:
 
 private:
     friend class Decoder;
+    friend class DecoderStep;
     struct Parts;
     std::unique_ptr<Parts> parts_;
 };
