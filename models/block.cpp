@@ -162,35 +162,43 @@ MixerState Block::start(int64_t batch) const { return mixer_.start(parameters_, 
 
 void Block::prefill(const Saved &s, int64_t B, int64_t T, MixerState &state, Arena &arena) const { mixer_.prefill(views(s.fused, B, T), state, arena); }
 
-// In the order in which a step reads them: query, key, value, up, down, output. The output projection comes last; it is there or not.
-std::vector<Linear> Block::step_layers() const {
-    const int64_t C = config_.channels, rows = fused_.weight.size(0);
-    const auto part = [&](int64_t first, int64_t last) {
-        Linear layer;
-        layer.weight = fused_.weight.slice(0, first, last);
-        if (fused_.bias.defined()) layer.bias = fused_.bias.slice(0, first, last);
-        return layer;
-    };
-    std::vector<Linear> layers = {part(0, C), part(C, rows - C), part(rows - C, rows), up_, down_};
-    if (config_.output_projection) layers.push_back(output_);
-    return layers;
-}
-
 int64_t Block::packed_floats() const {
-    int64_t floats = 0;
-    for (const Linear &layer : step_layers()) floats += layer.packed_floats();
-    return floats;
+    return fused_.packed_floats() + (config_.output_projection ? output_.packed_floats() : 0) + up_.packed_floats() + down_.packed_floats();
 }
 
+// In the order in which a step reads them: one stream.
 Block::Packed Block::packed(const Tensor &memory) const {
     Packed p;
-    PackedLinear *const places[] = {&p.query, &p.key, &p.value, &p.up, &p.down, &p.output};
-    int64_t at = 0, n = 0;
-    for (const Linear &layer : step_layers()) {
-        *places[n++] = layer.packed(memory.slice(0, at, at + layer.packed_floats()));
+    int64_t at = 0;
+    const auto place = [&](const Linear &layer, PackedLinear &packed) {
+        packed = layer.packed(memory.slice(0, at, at + layer.packed_floats()));
         at += layer.packed_floats();
-    }
+    };
+    place(fused_, p.fused);
+    if (config_.output_projection) place(output_, p.output);
+    place(up_, p.up);
+    place(down_, p.down);
     return p;
+}
+
+void Block::step(const Tensor &x, Tensor &y, const Packed &packed, MixerState &state, Arena &arena) const {
+    const ArenaScope scope(arena);
+    const int64_t B = x.size(0), C = config_.channels;
+    LayerNorm::Saved ignored;
+    Tensor normed = arena.allocate({B, C}), fused = arena.allocate({B, fused_.weight.size(0)}), mixed = arena.allocate({B, C}), middle = arena.allocate({B, C});
+    Tensor hidden = arena.allocate({B, up_.weight.size(0)});
+    norm1_.forward(x, normed, ignored, arena);
+    packed.fused.forward(normed, fused);
+    Tensor shaped = mixed.reshape({B, 1, C});
+    mixer_.step(views(fused, B, 1), state, shaped, arena);
+    if (config_.output_projection) {
+        packed.output.forward_residual(mixed, x, middle);
+        norm2_.forward(middle, normed, ignored, arena);
+    } else {
+        norm2_.forward_residual(x, mixed, middle, normed, ignored, arena);
+    }
+    packed.up.forward_gelu(normed, hidden);
+    packed.down.forward_residual(hidden, middle, y);
 }
 
 }  // namespace aft

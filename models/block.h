@@ -34,19 +34,19 @@ public:
 
     MixerState start(int64_t batch) const;
     void prefill(const Saved &saved, int64_t B, int64_t T, MixerState &state, Arena &arena) const;
-    // The weights once more, packed for a step (models/decoder_step.h): each decoder has its own.
+    // The weights once more, packed for step: each decoder has its own.
     struct Packed {
-        PackedLinear query, key, value, output, up, down;
+        PackedLinear fused, output, up, down;
     };
     int64_t packed_floats() const;
     Packed packed(const Tensor &memory) const;  // memory: packed_floats() of them
+    // One token per sequence, x and y [B, C].
+    void step(const Tensor &x, Tensor &y, const Packed &packed, MixerState &state, Arena &arena) const;
 
     // Floats that Saved holds for each row, without the mixer's own.
     static int64_t saved_floats(const ModelConfig &config);
 
 private:
-    friend class DecoderStep;
-    std::vector<Linear> step_layers() const;
     MixerTensors views(const Tensor &fused, int64_t B, int64_t T) const;
     void mlp(const Tensor &normed, const Tensor &residual, Tensor &y, const Dropout &dropout, Tensor &hidden, Tensor &pre, Arena &arena) const;
 

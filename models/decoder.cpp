@@ -1,7 +1,5 @@
 // Decoding with one state per layer: constant cost per token for AFT-simple, -local and -conv.
 #include "aft/error.h"
-#include "aft/threads.h"
-#include "models/decoder_step.h"
 #include "models/language_model_parts.h"
 
 namespace aft {
@@ -16,9 +14,6 @@ Decoder LanguageModel::decoder(int64_t batch) const {
     return decoder;
 }
 
-Decoder::Parts::Parts() = default;
-Decoder::Parts::~Parts() = default;
-
 Decoder::Decoder(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Decoder::~Decoder() = default;
 Decoder::Decoder(Decoder &&) noexcept = default;
@@ -28,7 +23,6 @@ int64_t Decoder::position() const { return parts_->position; }
 void Decoder::reset() {
     parts_->position = 0;
     parts_->states.clear();
-    parts_->stepper.reset();
     parts_->packed.clear();  // the parameters may have changed
     for (const Block &block : parts_->model->blocks) parts_->states.push_back(block.start(parts_->batch));
 }
@@ -71,12 +65,19 @@ Tensor Decoder::step(const Tensor &tokens) {
         throw Error("the decoder is full: the model's context is " + std::to_string(config.context) + "; reset it and prefill the last tokens");
     const Tensor shaped = tokens.reshape({p.batch, 1});
     p.model->check_tokens(shaped, "tokens");
+    p.arena.reset();
     if (p.packed.empty()) p.pack();
-    if (!p.stepper || p.stepper->threads() != thread_count())
-        p.stepper = std::make_unique<DecoderStep>(*p.model, p.packed, p.packed_head, p.states, p.batch, thread_count());
-    Tensor logits({p.batch, config.vocabulary});
-    p.stepper->run(shaped, p.position, logits);
+    Tensor x = p.arena.allocate({p.batch, config.channels}), y = p.arena.allocate({p.batch, config.channels});
+    p.model->embed(shaped, p.position, x);
+    for (size_t l = 0; l < p.states.size(); l++) {
+        p.model->blocks[l].step(x, y, p.packed[l], p.states[l], p.arena);
+        std::swap(x, y);
+    }
     p.position++;
+    Tensor logits({p.batch, config.vocabulary});
+    LayerNorm::Saved ignored;
+    p.model->norm.forward(x, y, ignored, p.arena);
+    p.packed_head.forward(y, logits);
     return logits;
 }
 

@@ -1,6 +1,5 @@
 // What LanguageModel and Decoder are made of (private).
 #pragma once
-#include <memory>
 #include <optional>
 #include <vector>
 
@@ -8,8 +7,6 @@
 #include "models/block.h"
 
 namespace aft {
-
-class DecoderStep;
 
 struct LanguageModel::Parts {
     explicit Parts(const ModelConfig &config);
@@ -41,11 +38,8 @@ struct Decoder::Parts {
     std::vector<MixerState> states;
     std::vector<Block::Packed> packed;  // made by the first step, dropped by reset
     PackedLinear packed_head;
-    std::unique_ptr<DecoderStep> stepper;
     Arena arena;
 
-    Parts();
-    ~Parts();
     void pack();
 };
 

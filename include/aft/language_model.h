@@ -90,7 +90,6 @@ public:
 
 private:
     friend class Decoder;
-    friend class DecoderStep;
     struct Parts;
     std::unique_ptr<Parts> parts_;
 };
