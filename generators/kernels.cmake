@@ -121,7 +121,7 @@ aft_kernel(aft_local_step_f32 GENERATOR aft_full:step PARAMS has_far=true
 # --- local_step: decoding of AFT-local (generators/local_step.h)
 aft_kernel(local_step_bias_f64 GENERATOR local_step:bias ARGUMENTS "const Tensor &u, const Tensor &v, Tensor &w")
 aft_kernel(local_step_fold_f32 GENERATOR local_step:fold
-           ARGUMENTS "const Tensor &key, const Tensor &value, Tensor &num, Tensor &den, Tensor &max")
+           ARGUMENTS "const Tensor &key, const Tensor &value, int32_t first, int32_t count, Tensor &num, Tensor &den, Tensor &max")
 aft_kernel(local_step_mix_f32 GENERATOR local_step:mix
            ARGUMENTS "const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &weights, const Tensor &far_num, const Tensor &far_den, const Tensor &far_max, float far_weight, Tensor &y, Tensor &spread")
 

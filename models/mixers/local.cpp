@@ -343,13 +343,16 @@ MixerState LocalMixer::start(const MixerTensors &, int64_t batch, int64_t channe
 
 void LocalMixer::prefill(const MixerTensors &in, MixerState &state, Arena &) const { push_local(in.key, in.value, state.tensors.at(1).size(1), state); }
 
-void LocalMixer::step(const MixerTensors &in, MixerState &state, Tensor &output, Arena &arena) const {
+void LocalMixer::step(const MixerTensors &in, MixerState &state, Tensor &output, Arena &) const {
     check_mixer_tensors(options_, in);
     const int64_t window = state.tensors.at(1).size(1), longest = (in.position_bias.defined() ? in.position_bias : in.bias_u).size(0);
     if (state.position >= longest)
         throw Error("AFT-local has no position bias for token " + std::to_string(state.position + 1) + ": its bias ends at " + std::to_string(longest));
-    push_local(in.key, in.value, window, state);
-    step_local(in, window, state, output, arena);
+    if (state.tensors[0].shape() != Shape{3, in.key.size(0), in.key.size(2)}) throw Error("AFT-local: the decoding state does not fit tokens of shape " + to_string(in.key.shape()));
+    LocalWeights weights(window);
+    weights.find(in, state.position);
+    LocalStep(in, state, output, 0, in.key.size(2)).run(state.position, weights);
+    state.position++;
 }
 
 }  // namespace
