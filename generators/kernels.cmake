@@ -87,6 +87,11 @@ aft_kernel(softmax_cross_entropy_f32 GENERATOR loss:softmax_cross_entropy
            ARGUMENTS "const Tensor &logits, const Tensor &targets, float smoothing, float scale, Tensor &loss, Tensor &dlogits")
 aft_kernel(softmax_cross_entropy_loss_f32 GENERATOR loss:softmax_cross_entropy PARAMS gradient=false
            ARGUMENTS "const Tensor &logits, const Tensor &targets, float smoothing, Tensor &loss")
+# For long rows, in two halves over the same memory (generators/loss_pieces.h); top, sum, level are [R, pieces, 16].
+aft_kernel(softmax_pieces_f32 GENERATOR loss:softmax_pieces
+           ARGUMENTS "const Tensor &logits, const Tensor &targets, Tensor &top, Tensor &sum, Tensor &level, Tensor &picked, Tensor &kept")
+aft_kernel(softmax_from_pieces_f32 GENERATOR loss:softmax_from_pieces
+           ARGUMENTS "const Tensor &top, const Tensor &sum, const Tensor &level, const Tensor &picked, const Tensor &targets, float smoothing, float scale, Tensor &loss, Tensor &dlogits")
 
 # --- optimizer: AdamW and the partial sums of a gradient norm (generators/optimizer.h)
 aft_kernel(adamw_f32 GENERATOR optimizer:adamw

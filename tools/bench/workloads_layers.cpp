@@ -1,6 +1,10 @@
 // The kernels around the operators: norms, activations, dropout, embedding, loss, optimizer. All are bound by memory: bytes
 // counts each tensor once.
+#include <memory>
+
+#include "aft/arena.h"
 #include "kernel_table.h"
+#include "models/layers/cross_entropy.h"
 #include "tools/bench/data.h"
 #include "tools/bench/workload.h"
 
@@ -88,9 +92,11 @@ const RegisterWorkloads registered([] {
         const Shape shape = {s.at("R"), s.at("V")};
         const Tensor logits = random_data(shape), targets = random_tokens({s.at("R")}, int32_t(s.at("V")));
         Tensor loss({s.at("R")}), gradient = random_data(shape);
+        const auto arena = std::make_shared<Arena>();
         const double elements = double(s.at("R")) * double(s.at("V"));
-        return {[=]() mutable { kernels().softmax_cross_entropy_f32(logits, targets, 0.0f, 1.0f, loss, gradient); }, {elements, elements}};
+        return {[=]() mutable { softmax_cross_entropy(logits, targets, 0.0f, 1.0f, loss, gradient, *arena); }, {elements, elements}};
     }));
+    all.back().kernels = {"softmax_pieces_f32", "softmax_from_pieces_f32"};
     all.push_back(maker("embedding_forward_f32", {"B", "T", "C"}, {{{"B", 2}, {"T", 1024}, {"C", 256}}}, 1, [](const WorkShape &s) -> Made {
         const Tensor tokens = random_tokens({s.at("B"), s.at("T")}, 256), weight = random_data({256, s.at("C")}), position = random_data({s.at("T"), s.at("C")});
         Tensor y = random_data({s.at("B"), s.at("T"), s.at("C")});
