@@ -22,6 +22,8 @@
 namespace aft {
 namespace {
 
+constexpr int64_t widest_unit = 512;  // channels
+
 // The band: row t of a table holds the weights of the rows  t / granule * granule - before + [0, width)  of the other side.
 struct Band {
     bool causal;
@@ -184,7 +186,7 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
     check_mixer_tensors(options_, in);
     const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2);
     const Band band(options_, T);
-    const Cut cut(B, T, C, 64);
+    const Cut cut(B, T, C, 64, widest_unit);
     saved.tensors = {arena.allocate({B, T, C}),         arena.allocate({B, T, C}), arena.allocate({cut.pieces, B, C}),
                      arena.allocate({T, band.width()}), arena.allocate({T}),       arena.allocate({3}, DType::f64)};
     ArenaScope scope(arena);
@@ -242,7 +244,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
     const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2);
     const Band band(options_, T);
     // Each group has a dw of its own; together no more than two activations, or eight groups.
-    const Cut cut(B, T, C, std::clamp<int64_t>(2 * B * C / band.width(), 8, 64));
+    const Cut cut(B, T, C, std::clamp<int64_t>(2 * B * C / band.width(), 8, 64), widest_unit);
     const ExactRule exact = rule(saved, cut);
     const bool wants_bias = options_.window > 0 && (gradient.position_bias.defined() || gradient.bias_u.defined() || gradient.bias_v.defined());
 
