@@ -1,9 +1,7 @@
 #include "runtime/parallel.h"
 
-#include <algorithm>
 #include <atomic>
 #include <condition_variable>
-#include <limits>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -131,61 +129,6 @@ Pool &pool() {
     return pool;
 }
 
-// Where the threads of parallel_phases meet. One word a phase, on a cache line of its own: which parts were taken (low half),
-// how many are done (high half).
-class Phases {
-public:
-    Phases(int phases, int parts, int threads, const std::function<void(int, int)> &body)
-        : parts_(parts), threads_(threads), body_(body), words_(size_t(phases)) {}
-
-    // What one thread does: all phases from the first to the last.
-    void pass(int thread) {
-        for (size_t phase = 0; phase < words_.size(); phase++) {
-            std::atomic<uint64_t> &word = words_[phase].word;
-            const int first = thread * parts_ / threads_;
-            for (int n = 0; n < parts_; n++) {
-                const int part = (first + n) % parts_;
-                if (const uint64_t bit = uint64_t(1) << part; !(word.load(std::memory_order_relaxed) & bit) && !(word.fetch_or(bit, std::memory_order_acq_rel) & bit)) {
-                    if (int(phase) <= failed_phase_.load(std::memory_order_relaxed)) run(int(phase), part);
-                    word.fetch_add(one_done, std::memory_order_acq_rel);
-                }
-            }
-            const auto done = [&] { return word.load(std::memory_order_acquire) >> 32 == uint64_t(parts_); };
-            look_for(done);
-            while (!done()) std::this_thread::yield();  // the other's CPU was taken from it
-        }
-    }
-
-    void throw_failure() {
-        if (failed_phase_ != none) throw Error(message_);
-    }
-
-private:
-    void run(int phase, int part) {
-        try {
-            body_(phase, part);
-        } catch (const std::exception &error) {
-            const std::lock_guard lock(mutex_);
-            if (failed_phase_ != none && failed_part_ < part) return;
-            failed_phase_ = phase, failed_part_ = part, message_ = error.what();  // the phase runs to its end, so the lowest part is found
-        }
-    }
-
-    struct alignas(64) Line {
-        std::atomic<uint64_t> word = 0;
-    };
-    static constexpr uint64_t one_done = uint64_t(1) << 32;
-    static constexpr int none = std::numeric_limits<int>::max();
-
-    const int parts_, threads_;
-    const std::function<void(int, int)> &body_;
-    std::vector<Line> words_;
-    std::atomic<int> failed_phase_ = none;  // no later one is begun
-    std::mutex mutex_;                      // of what follows
-    int failed_part_ = 0;
-    std::string message_;
-};
-
 }  // namespace
 
 int thread_count() { return pool().size(); }
@@ -196,7 +139,7 @@ void set_thread_count(int count) {
 }
 
 int parallel_tasks(int count, const std::function<int(int)> &task) {
-    if (inside_loop || count == 1) {  // on this thread, whose message is then the caller's
+    if (inside_loop || count < 2) {  // on this thread, whose message is then the caller's
         const TraceSpan span(traced_kernel() ? traced_kernel() : "parallel loop", SpanKind::loop);
         const bool nested = std::exchange(inside_loop, true);
         int code = 0;
@@ -221,17 +164,6 @@ void parallel_for(int64_t count, const std::function<void(int64_t)> &body) {
         }
     });
     if (code) throw Error(take_message());
-}
-
-void parallel_phases(int phases, int parts, const std::function<void(int, int)> &body) {
-    if (parts < 1 || parts > 32) throw Error("phases of " + std::to_string(parts) + " parts are impossible: give 1 to 32");
-    const int threads = std::min(thread_count(), parts);
-    Phases all(phases, parts, threads, body);
-    parallel_tasks(threads, [&](int thread) {
-        all.pass(thread);
-        return 0;
-    });
-    all.throw_failure();
 }
 
 }  // namespace aft

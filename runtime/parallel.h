@@ -17,9 +17,4 @@ int parallel_tasks(int count, const std::function<int(int)> &task);
 // The same for code that throws aft::Error: the error of the lowest failing index is thrown here.
 void parallel_for(int64_t count, const std::function<void(int64_t)> &body);
 
-// Phases that follow each other in microseconds, each cut into the same 1 to 32 parts: body(phase, part) for all parts of a phase,
-// then for those of the next. The threads are called once for all; in between they look, they do not sleep. A thread begins with
-// the parts of its own place and then takes what is left, so nobody waits for a thread that does not come. Errors as parallel_for.
-void parallel_phases(int phases, int parts, const std::function<void(int phase, int part)> &body);
-
 }  // namespace aft
