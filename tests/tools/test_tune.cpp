@@ -89,6 +89,23 @@ TEST(Tune, FindsAndResumesWithoutRepeating) {
     EXPECT_EQ(c.at("tried"), 5);
 }
 
+TEST(Tune, TriesGivenValuesFirst) {
+    const Folder folder;
+    const auto tried = [&](const std::string &more) {
+        const Outcome outcome = run_aft(tune_add(folder, more));
+        EXPECT_EQ(outcome.code, 0) << outcome.err;
+        return outcome.code == 0 ? json::parse(outcome.out)["kernels"][0] : json{{"tried", -1}, {"resumed", -1}};
+    };
+    EXPECT_EQ(tried("--candidates 1 --try rows_per_task:4,vectors:4").at("resumed"), 0);
+    EXPECT_EQ(tried("--candidates 1 --resume --try vectors:1,rows_per_task:64").at("resumed"), 0);
+    const json both = tried("--candidates 3 --resume --try rows_per_task:4,vectors:4 --try rows_per_task:64,vectors:1 --try rows:2");
+    EXPECT_EQ(both.at("resumed"), 2);
+    EXPECT_EQ(both.at("tried"), 3);
+    const Outcome wrong = run_aft(tune_add(folder, "--try vectors=4"));
+    EXPECT_EQ(wrong.code, 2);
+    EXPECT_TRUE(holds(wrong.err, "no knob:value")) << wrong.err;
+}
+
 // One that works, one whose kernel is wrong when it is called in place (its vectors at the end of a row overlap), one that the
 // autoscheduler dies of: whatever it is, it is said, the run ends well, and nothing is recorded.
 TEST(Tune, AutoschedulersAreTriedBesideOurs) {
