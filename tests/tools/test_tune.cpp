@@ -216,6 +216,10 @@ TEST(Tune, ComparesRecords) {
     const json change = json::parse(run_aft("tune --json --compare " + folder.file("old") + " " + folder.file("new")).out)["records"][0];
     EXPECT_EQ(change.at("knobs"), json({{"rows", {4, 8}}}));
     EXPECT_DOUBLE_EQ(change.at("shapes").at(0).at("ratio"), 0.5);
+    const Outcome text = run_aft("tune --compare " + folder.file("old") + " " + folder.file("new"));
+    EXPECT_EQ(text.code, 0) << text.err;
+    EXPECT_TRUE(holds(text.out, "k: other knobs  rows 4 -> 8")) << text.out;
+    EXPECT_TRUE(holds(text.out, "x 0.500")) << text.out;
 }
 
 // Each committed record is of a kernel of this build, under its own target, and the build took it: so its space is the
