@@ -73,6 +73,7 @@ ConvPlan plan_aft_conv(const Request &request) {
             k.pack.reorder(k.l, k.part, k.panel, k.p);
             in.vectorize(k.pack, k.l);
             k.pack.unroll(k.part);
+            k.pack.never_partition(k.p).always_partition(k.panel);
             k.weight.compute_root().vectorize(k.h, lanes, guard);
             k.pack.specialize(single);  // else each channel's head is gathered
         };
