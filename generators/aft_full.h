@@ -1,11 +1,10 @@
-// AFT-full (SPEC F1, F5, F6): the elementwise kernels around its dense products. The composition is models/mixers/full.cpp.
+// AFT-full (SPEC F1, F5, F6): the elementwise kernels around its products. The composition is models/mixers/full.cpp.
 //
 // With E[t, t'] = exp(w[t, t'] - r[t]) (0 for a key in the future) and e[t', b, c] = exp(K[t'] - m[b, c]) the operator is
 //     [num | den] = E [e V | e]        R = num / den        y = sigma(Q) R
 // and backward, with G = dY sigma(Q) / den (0 for elements of the exact path, models/mixers/exact_path.h),
 //     dQ = dY R sigma(Q) sigma(-Q)     [S | P] = E^T [G | G R]     dV = e S     dK = (e S) V - (e P)
 //     dw = E (.) ([G | G R] [e V | -e]^T)
-// Activations are [B, T, C] here, with any stride along B and T: what a product needs time-major is such a view of it.
 #pragma once
 #include <Halide.h>
 
@@ -26,12 +25,6 @@ struct Gate {
         negative = q < 0.0f;
     }
     Halide::Expr times(Halide::Expr x) const { return select(negative, x * h * h, x) * s; }
-};
-
-// A pointwise kernel over [B, T, C]; factor (c, b), where a kernel has one, is made once for all t.
-struct AftRows {
-    Halide::Var c{"c"}, t{"t"}, b{"b"};
-    Halide::Func factor{"factor"}, result{"result"};
 };
 
 // (high, low, largest)[b, c] = (max K, min K, max |V|), a block of keys added to what came before.
@@ -91,13 +84,12 @@ struct AftStep {
 
 struct AftFullPlan {
     int lanes;  // columns of AftReference::partial
-    std::function<void(AftRows &)> rows;
     std::function<void(AftRange &)> range;
     std::function<void(AftTile &)> tile;
     std::function<void(AftReference &)> reference;
     std::function<void(AftProducts &)> products;
     std::function<void(AftStep &)> step;
-    void drop_moves() { no_moves(rows, range, tile, reference, products, step); }
+    void drop_moves() { no_moves(range, tile, reference, products, step); }
 };
 AftFullPlan plan_aft_full(const Request &request);
 

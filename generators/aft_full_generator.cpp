@@ -118,92 +118,7 @@ public:
     }
 };
 
-// (e V, sign e) [B, L, C] with e = exp(K - m).
-class AftFullPack : public KernelGenerator<AftFullPack> {
-public:
-    Input<Buffer<float, 3>> key{"key"}, value{"value"};
-    Input<Buffer<float, 2>> high{"high"};
-    Input<float> sign{"sign"};
-    Output<Func> packed{"packed", {Float(32), Float(32)}, 3};
-
-    void generate() {
-        const auto C = key.dim(0).extent(), L = key.dim(1).extent(), B = key.dim(2).extent();
-        start_at_zero(key), shaped(value, {C, L, B}), shaped(high, {C, B});
-        AftRows r;
-        const Expr c = inside(r.c, C), e = exp_to_zero(min(key(c, r.t, r.b) - high(c, r.b), 0.0f));
-        r.result(r.c, r.t, r.b) = Tuple(e * value(c, r.t, r.b), e * sign);
-        plan_aft_full(request("rows")).rows(r);
-        packed = r.result;
-        shaped(r.result.output_buffers()[0], {C, L, B});
-    }
-};
-
-// (dQ, G, G R) [B, L, C]; G = 0 for the elements of the exact path, ExactRule::backward's comparison.
-class AftFullGate : public KernelGenerator<AftFullGate> {
-public:
-    Input<Buffer<float, 3>> query{"query"}, ratio{"ratio"}, den{"den"}, output_gradient{"output_gradient"};
-    Input<float> smallest{"smallest"}, gradient_factor{"gradient_factor"};
-    Output<Func> gradients{"gradients", {Float(32), Float(32), Float(32)}, 3};
-
-    void generate() {
-        const auto C = query.dim(0).extent(), L = query.dim(1).extent(), B = query.dim(2).extent();
-        start_at_zero(query);
-        for (auto *x : {&ratio, &den, &output_gradient}) shaped(*x, {C, L, B});
-        AftRows r;
-        const Expr c = inside(r.c, C), R = ratio(c, r.t, r.b), d = den(c, r.t, r.b), dy = output_gradient(c, r.t, r.b);
-        const Gate gate(query(c, r.t, r.b));
-        const Expr is_exact = d < max(smallest, abs(dy) * gradient_factor);
-        const Expr G = select(is_exact, 0.0f, gate.times(dy) / select(is_exact, 1.0f, d));
-        r.result(r.c, r.t, r.b) = Tuple((dy * gate.h * gate.s) * (R * gate.h * gate.s), G, G * R);
-        plan_aft_full(request("rows")).rows(r);
-        gradients = r.result;
-        shaped(r.result.output_buffers()[0], {C, L, B});
-    }
-};
-
-// (G, G R) exp(from - to): to the references of an earlier block of keys.
-class AftFullRescale : public KernelGenerator<AftFullRescale> {
-public:
-    Input<Buffer<float, 3>> g{"g"}, g_ratio{"g_ratio"};
-    Input<Buffer<float, 2>> from{"from"}, to{"to"};
-    Output<Func> scaled{"scaled", {Float(32), Float(32)}, 3};
-
-    void generate() {
-        const auto C = g.dim(0).extent(), L = g.dim(1).extent(), B = g.dim(2).extent();
-        start_at_zero(g), shaped(g_ratio, {C, L, B}), shaped(from, {C, B}), shaped(to, {C, B});
-        AftRows r;
-        const Expr c = inside(r.c, C);
-        r.factor(r.c, r.b) = exp_to_zero(min(from(c, r.b) - to(c, r.b), 0.0f));
-        r.result(r.c, r.t, r.b) = Tuple(g(c, r.t, r.b) * r.factor(c, r.b), g_ratio(c, r.t, r.b) * r.factor(c, r.b));
-        plan_aft_full(request("rows")).rows(r);
-        scaled = r.result;
-        shaped(r.result.output_buffers()[0], {C, L, B});
-    }
-};
-
-// (dK, dV) [B, L, C] from S and P.
-class AftFullKeys : public KernelGenerator<AftFullKeys> {
-public:
-    Input<Buffer<float, 3>> key{"key"}, value{"value"};
-    Input<Buffer<float, 2>> high{"high"};
-    Input<Buffer<float, 3>> s{"s"}, p{"p"};
-    Output<Func> gradients{"gradients", {Float(32), Float(32)}, 3};
-
-    void generate() {
-        const auto C = key.dim(0).extent(), L = key.dim(1).extent(), B = key.dim(2).extent();
-        start_at_zero(key), shaped(high, {C, B});
-        for (auto *x : {&value, &s, &p}) shaped(*x, {C, L, B});
-        AftRows r;
-        const Expr c = inside(r.c, C), e = exp_to_zero(min(key(c, r.t, r.b) - high(c, r.b), 0.0f));
-        const Expr dV = e * s(c, r.t, r.b);
-        r.result(r.c, r.t, r.b) = Tuple(dV * value(c, r.t, r.b) - e * p(c, r.t, r.b), dV);
-        plan_aft_full(request("rows")).rows(r);
-        gradients = r.result;
-        shaped(r.result.output_buffers()[0], {C, L, B});
-    }
-};
-
-// dw [R, L] = (accumulate ? dw : 0) + E (.) products.
+// dw [R, L] = (accumulate ? dw : 0) + E (.) products; where E is 0, whatever the product is.
 class AftFullBias : public KernelGenerator<AftFullBias> {
 public:
     Input<Buffer<float, 2>> weights{"weights"}, products{"products"};
@@ -216,7 +131,7 @@ public:
         AftTile g;
         const Expr x = inside(g.x, L);
         g.result(g.x, g.t) = Halide::undef<float>();
-        g.result(g.x, g.t) = select(accumulate != 0, g.result(g.x, g.t), 0.0f) + weights(x, g.t) * products(x, g.t);
+        g.result(g.x, g.t) = select(accumulate != 0, g.result(g.x, g.t), 0.0f) + select(weights(x, g.t) > 0.0f, weights(x, g.t) * products(x, g.t), 0.0f);
         plan_aft_full(request("rows")).tile(g);
         gradient = g.result;
         shaped(gradient, {L, R});
@@ -257,9 +172,5 @@ HALIDE_REGISTER_GENERATOR(aft::AftFullRange, range)
 HALIDE_REGISTER_GENERATOR(aft::AftFullReference, reference)
 HALIDE_REGISTER_GENERATOR(aft::AftFullWeights, weights)
 HALIDE_REGISTER_GENERATOR(aft::AftFullProducts, products)
-HALIDE_REGISTER_GENERATOR(aft::AftFullPack, pack)
-HALIDE_REGISTER_GENERATOR(aft::AftFullGate, gate)
-HALIDE_REGISTER_GENERATOR(aft::AftFullRescale, rescale)
-HALIDE_REGISTER_GENERATOR(aft::AftFullKeys, keys)
 HALIDE_REGISTER_GENERATOR(aft::AftFullBias, bias)
 HALIDE_REGISTER_GENERATOR(aft::AftFullStep, step)

@@ -41,15 +41,58 @@ public:
     }
 };
 
+// key, value [L, C], pack [panels, R, 2, 16] of queries, tiles [L / 12, R, 12], maxima [blocks, C] from the keys' own on -> dK, dV [L, C].
+class FullBackwardGenerator : public KernelGenerator<FullBackwardGenerator> {
+public:
+    Input<Buffer<float, 2>> key{"key"}, value{"value"};
+    Input<Buffer<float, 4>> pack{"pack"};
+    Input<Buffer<float, 3>> tiles{"tiles"};
+    Input<Buffer<float, 2>> maxima{"maxima"};
+    Input<int32_t> block{"block"}, first{"first"};
+    Output<Func> out{"out", {Float(32), Float(32)}, 2};
+
+    void generate() {
+        const Expr C = key.dim(0).extent(), rows = key.dim(1).extent();
+        start_at_zero(key, maxima), shaped(value, {C, rows}), maxima.dim(0).set_extent(C);
+        pack_shaped(pack), tiles_shaped(tiles);
+        const FullMixPlan plan = plan_aft_full_mix(request("mix"));
+        FullBackward f(key, value, rows, {pack, tiles, maxima, pack.dim(2).extent(), block, maxima.dim(1).extent(), first, C}, plan.tile);
+        plan.backward(f);
+        out = f.out;
+        shaped(f.out.output_buffers()[0], {C, rows});
+    }
+};
+
+// query, R, den, dY [L, C] -> dQ [L, C], pack [panels, L, 2, 16] of (G, G R).
+class FullQueriesGenerator : public KernelGenerator<FullQueriesGenerator> {
+public:
+    Input<Buffer<float, 2>> query{"query"}, ratio{"ratio"}, den{"den"}, output_gradient{"output_gradient"};
+    Input<float> smallest{"smallest"}, gradient_factor{"gradient_factor"};
+    Output<Buffer<float, 2>> query_gradient{"query_gradient"};
+    Output<Buffer<float, 4>> pack{"pack"};
+
+    void generate() {
+        const Expr C = query.dim(0).extent(), L = query.dim(1).extent();
+        start_at_zero(query);
+        for (auto *x : {&ratio, &den, &output_gradient}) shaped(*x, {C, L});
+        FullQueries f({query, ratio, den, output_gradient, smallest, gradient_factor, C});
+        plan_aft_full_mix(request("queries")).queries(f);
+        query_gradient = f.query_gradient, pack = f.pack;
+        shaped(query_gradient, {C, L});
+        pack_shaped(pack), pack.dim(2).set_extent(L);
+    }
+};
+
 class FullTilesGenerator : public KernelGenerator<FullTilesGenerator> {
 public:
+    Param<bool> columns{"columns", false};
     Input<Buffer<float, 2>> weights{"weights"};
     Output<Buffer<float, 3>> tiles{"tiles"};
 
     void generate() {
         start_at_zero(weights);
-        FullTiles f(weights, weights.dim(1).extent(), weights.dim(0).extent());
-        plan_aft_full_mix(request()).tiles(f);
+        FullTiles f(weights, weights.dim(1).extent(), weights.dim(0).extent(), columns);
+        plan_aft_full_mix(request("tiles")).tiles(f);
         tiles = f.out;
         tiles_shaped(f.out.output_buffer());
     }
@@ -58,4 +101,6 @@ public:
 }  // namespace aft
 
 HALIDE_REGISTER_GENERATOR(aft::FullForwardGenerator, forward)
+HALIDE_REGISTER_GENERATOR(aft::FullBackwardGenerator, backward)
+HALIDE_REGISTER_GENERATOR(aft::FullQueriesGenerator, queries)
 HALIDE_REGISTER_GENERATOR(aft::FullTilesGenerator, tiles)

@@ -3,8 +3,8 @@
 //   nn: A[M, K] B[K, N]      nt: A[M, K] B[N, K]      tn: A[K, M] B[K, N]
 //
 // Two formulations of the same sum over k:
-//   packed   c = sum over depth blocks of a_packed * b_packed (Goto and van de Geijn 2008): operands are copied
-//            into the order in which a register tile reads them; for products with many rows.
+//   blocked  c = sum over depth blocks of a * b (Goto and van de Geijn 2008); for products with many rows. Each operand is copied
+//            into the order in which a register tile reads it, or (pack_a, pack_b) read where it lies. The bits are the same.
 //   direct   B is read once, in place; for a few rows, where packing B would cost as much as the product. Where the sum runs
 //            along the rows of B (nt), partial sums run along k in vector lanes and are added at the end.
 //
@@ -33,10 +33,11 @@ enum class GemmEpilogue { none, bias, bias_residual, bias_gelu, gelu_backward };
 // Extents of the blocks that the sum is cut into; a schedule chooses them.
 struct GemmBlocks {
     int rows, columns;  // the register tile of C; a packed panel of B has `columns` columns
-    int depth;          // most k in one packed block (packed only)
-    int panels;         // most panels of B packed at a time (packed only)
-    bool packed;
+    int depth;          // most k in one block (blocked only)
+    int panels;         // most panels of B at a time (blocked only)
+    bool blocked;
     int lanes = 1;      // partial sums along k (direct nt only)
+    bool pack_a = true, pack_b = true;  // (blocked only); nt: B lies across the vector, so it is packed
 };
 
 // What the epilogue reads; undefined where it does not.
@@ -64,15 +65,16 @@ struct Gemm {
         const Expr all_panels = ceil_div(N, extents.columns);
         panels_at_once = ceil_div(all_panels, ceil_div(all_panels, extents.panels));
 
-        const Expr block_count = extents.packed ? max(ceil_div(K, extents.depth), 1) : Expr(1);
+        const Expr block_count = extents.blocked ? max(ceil_div(K, extents.depth), 1) : Expr(1);
         const Expr depth = ceil_div(K, block_count);
         r = RDom(0, depth, "r");
         blocks = RDom(0, block_count, "blocks");
         Var block{"block"};
         const Expr kk = block * depth + r;
 
-        if (extents.packed) {
-            // The zeros of a_packed end the sum at K. tn reads rows of A[K, M], so a panel holds a tile's rows side by side.
+        if (extents.blocked) {
+            // The zeros of a_packed (or of A, read in place) end the sum at K. tn reads rows of A[K, M], so a panel holds a tile's
+            // rows side by side.
             if (layout == GemmLayout::tn)
                 a_packed(i, k, panel) = select(likely(k < K), at_a(inside(panel * extents.rows + i, M), inside(k, K)), 0.0f);
             else
@@ -83,8 +85,10 @@ struct Gemm {
             } else {
                 b_packed(j, k, panel) = b(inside(panel * extents.columns + j, N), inside(k, K));
             }
-            const Expr left = layout == GemmLayout::tn ? a_packed(i % extents.rows, kk, i / extents.rows) : a_packed(kk, i);
-            product(j, i, block) += left * b_packed(j % extents.columns, kk, j / extents.columns);
+            const Expr packed_left = layout == GemmLayout::tn ? a_packed(i % extents.rows, kk, i / extents.rows) : a_packed(kk, i);
+            const Expr left = extents.pack_a ? packed_left : select(likely(kk < K), at_a(inside(i, M), inside(kk, K)), 0.0f);
+            const Expr right = extents.pack_b ? b_packed(j % extents.columns, kk, j / extents.columns) : b(inside(j, N), inside(kk, K));
+            product(j, i, block) += left * right;
         } else if (inner_products()) {
             r = RDom(0, ceil_div(K, extents.lanes), "r"), lane = RDom(0, extents.lanes, "lane");
             const Expr at = r * extents.lanes + l;
@@ -113,7 +117,7 @@ struct Gemm {
         }
     }
 
-    bool inner_products() const { return !extents.packed && layout == GemmLayout::nt; }
+    bool inner_products() const { return !extents.blocked && layout == GemmLayout::nt; }
 };
 
 struct GemmPlan {

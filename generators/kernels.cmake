@@ -87,6 +87,11 @@ aft_kernel(softmax_cross_entropy_f32 GENERATOR loss:softmax_cross_entropy
            ARGUMENTS "const Tensor &logits, const Tensor &targets, float smoothing, float scale, Tensor &loss, Tensor &dlogits")
 aft_kernel(softmax_cross_entropy_loss_f32 GENERATOR loss:softmax_cross_entropy PARAMS gradient=false
            ARGUMENTS "const Tensor &logits, const Tensor &targets, float smoothing, Tensor &loss")
+# For long rows, in two halves over the same memory (generators/loss_pieces.h); top, sum, level are [R, pieces, 16].
+aft_kernel(softmax_pieces_f32 GENERATOR loss:softmax_pieces
+           ARGUMENTS "const Tensor &logits, const Tensor &targets, Tensor &top, Tensor &sum, Tensor &level, Tensor &picked, Tensor &kept")
+aft_kernel(softmax_from_pieces_f32 GENERATOR loss:softmax_from_pieces
+           ARGUMENTS "const Tensor &top, const Tensor &sum, const Tensor &level, const Tensor &picked, const Tensor &targets, float smoothing, float scale, Tensor &loss, Tensor &dlogits")
 
 # --- optimizer: AdamW and the partial sums of a gradient norm (generators/optimizer.h)
 aft_kernel(adamw_f32 GENERATOR optimizer:adamw
@@ -98,7 +103,7 @@ aft_kernel(dropout_f32 GENERATOR random:dropout
            ARGUMENTS "const Tensor &x, int32_t key_low, int32_t key_high, int32_t stream, int32_t step, int32_t first_row, float probability, Tensor &y")
 aft_kernel(dropout_residual_f32 GENERATOR random:dropout PARAMS residual=true
            ARGUMENTS "const Tensor &x, const Tensor &residual, int32_t key_low, int32_t key_high, int32_t stream, int32_t step, int32_t first_row, float probability, Tensor &y")
-# --- aft_full: the elementwise kernels around the dense products of AFT-full (generators/aft_full.h)
+# --- aft_full: the elementwise kernels around the products of AFT-full (generators/aft_full.h)
 aft_kernel(aft_full_range_f32 GENERATOR aft_full:range
            ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &high_in, const Tensor &low_in, const Tensor &largest_in, Tensor &high, Tensor &low, Tensor &largest")
 aft_kernel(aft_full_reference_f32 GENERATOR aft_full:reference
@@ -110,14 +115,6 @@ aft_kernel(aft_full_weights_f32 GENERATOR aft_full:weights
 aft_kernel(aft_full_weights_f64 GENERATOR aft_full:weights PARAMS wide=true
            ARGUMENTS "const Tensor &w, const Tensor &reference, int32_t offset, Tensor &weights")
 aft_kernel(aft_full_products_f64 GENERATOR aft_full:products ARGUMENTS "const Tensor &u, const Tensor &v, Tensor &w")
-aft_kernel(aft_full_pack_f32 GENERATOR aft_full:pack
-           ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &high, float sign, Tensor &weighted, Tensor &weights")
-aft_kernel(aft_full_gate_f32 GENERATOR aft_full:gate
-           ARGUMENTS "const Tensor &query, const Tensor &ratio, const Tensor &den, const Tensor &output_gradient, float smallest, float gradient_factor, Tensor &query_gradient, Tensor &g, Tensor &g_ratio")
-aft_kernel(aft_full_rescale_f32 GENERATOR aft_full:rescale
-           ARGUMENTS "const Tensor &g, const Tensor &g_ratio, const Tensor &from, const Tensor &to, Tensor &scaled, Tensor &scaled_ratio")
-aft_kernel(aft_full_keys_f32 GENERATOR aft_full:keys
-           ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &high, const Tensor &s, const Tensor &p, Tensor &key_gradient, Tensor &value_gradient")
 aft_kernel(aft_full_bias_f32 GENERATOR aft_full:bias
            ARGUMENTS "const Tensor &weights, const Tensor &products, int32_t accumulate, Tensor &gradient")
 aft_kernel(aft_full_step_f32 GENERATOR aft_full:step
@@ -129,14 +126,23 @@ aft_kernel(aft_local_step_f32 GENERATOR aft_full:step PARAMS has_far=true
 # --- local_step: decoding of AFT-local (generators/local_step.h)
 aft_kernel(local_step_bias_f64 GENERATOR local_step:bias ARGUMENTS "const Tensor &u, const Tensor &v, Tensor &w")
 aft_kernel(local_step_fold_f32 GENERATOR local_step:fold
-           ARGUMENTS "const Tensor &key, const Tensor &value, Tensor &num, Tensor &den, Tensor &max")
+           ARGUMENTS "const Tensor &key, const Tensor &value, int32_t first, int32_t count, Tensor &num, Tensor &den, Tensor &max")
 aft_kernel(local_step_mix_f32 GENERATOR local_step:mix
            ARGUMENTS "const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &weights, const Tensor &far_num, const Tensor &far_den, const Tensor &far_max, float far_weight, Tensor &y, Tensor &spread")
 
 # --- aft_full_mix: the products of AFT-full in register tiles (generators/aft_full_mix.h)
 aft_kernel(aft_full_forward_f32 GENERATOR aft_full_mix:forward
            ARGUMENTS "const Tensor &query, const Tensor &pack, const Tensor &tiles, const Tensor &maxima, int32_t block, int32_t first, Tensor &output, Tensor &ratio, Tensor &den")
+aft_kernel(aft_full_backward_f32 GENERATOR aft_full_mix:backward
+           ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &pack, const Tensor &tiles, const Tensor &maxima, int32_t block, int32_t first, Tensor &key_gradient, Tensor &value_gradient")
+aft_kernel(aft_full_queries_f32 GENERATOR aft_full_mix:queries
+           ARGUMENTS "const Tensor &query, const Tensor &ratio, const Tensor &den, const Tensor &output_gradient, float smallest, float gradient_factor, Tensor &query_gradient, Tensor &pack")
 aft_kernel(aft_full_tiles_f32 GENERATOR aft_full_mix:tiles ARGUMENTS "const Tensor &weights, Tensor &tiles")
+aft_kernel(aft_full_column_tiles_f32 GENERATOR aft_full_mix:tiles PARAMS columns=true ARGUMENTS "const Tensor &weights, Tensor &tiles")
+
+# --- aft_full_pairs: the gradient of AFT-full's bias (generators/aft_full_pairs.h)
+aft_kernel(aft_full_pairs_f32 GENERATOR aft_full_pairs:pairs
+           ARGUMENTS "const Tensor &queries, const Tensor &key, const Tensor &value, const Tensor &maxima, int32_t block, int32_t first, Tensor &products")
 
 # --- aft_window: AFT-local in cache-sized pieces (generators/aft_window.h)
 aft_kernel(aft_window_range_f32 GENERATOR aft_window:range

@@ -55,9 +55,9 @@ struct LocalFold {
     Halide::RDom tokens;
     Halide::Func far{"far"};
 
-    LocalFold(Halide::Func key, Halide::Func value, Halide::Expr C, Halide::Expr T) {
+    LocalFold(Halide::Func key, Halide::Func value, Halide::Expr C, Halide::Expr first, Halide::Expr count) {
         using namespace Halide;
-        tokens = RDom(0, T, "tokens");
+        tokens = RDom(first, count, "tokens");
         far(c, b, one) = Tuple(undef<double>(), undef<double>(), undef<double>());
         const Expr num = far(c, b, one)[0], den = far(c, b, one)[1], top = far(c, b, one)[2];
         const Expr k = cast<double>(key(inside(c, C), tokens, b)), v = cast<double>(value(inside(c, C), tokens, b));

@@ -22,16 +22,17 @@ public:
     }
 };
 
-// (num, den, max) [B, C] take in the tokens [B, n, C], in place.
+// (num, den, max) [B, C] take in the tokens [first, first + count) of [B, n, C], in place.
 class LocalStepFold : public KernelGenerator<LocalStepFold> {
 public:
     Input<Buffer<float, 3>> key{"key"}, value{"value"};
+    Input<int32_t> first{"first"}, count{"count"};
     Output<Func> far{"far", {Float(64), Float(64), Float(64)}, 3};
 
     void generate() {
         const Expr C = key.dim(0).extent(), T = key.dim(1).extent(), B = key.dim(2).extent();
         start_at_zero(key), shaped(value, {C, T, B});
-        LocalFold fold(key, value, C, T);
+        LocalFold fold(key, value, C, first, count);
         plan_local_step(request("fold")).fold(fold);
         far = fold.far;
         shaped(fold.far.output_buffers()[0], {C, B});

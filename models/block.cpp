@@ -162,8 +162,23 @@ MixerState Block::start(int64_t batch) const { return mixer_.start(parameters_, 
 
 void Block::prefill(const Saved &s, int64_t B, int64_t T, MixerState &state, Arena &arena) const { mixer_.prefill(views(s.fused, B, T), state, arena); }
 
-Block::Packed Block::packed() const {
-    return {fused_.packed(), config_.output_projection ? output_.packed() : PackedLinear(), up_.packed(), down_.packed()};
+int64_t Block::packed_floats() const {
+    return fused_.packed_floats() + (config_.output_projection ? output_.packed_floats() : 0) + up_.packed_floats() + down_.packed_floats();
+}
+
+// In the order in which a step reads them: one stream.
+Block::Packed Block::packed(const Tensor &memory) const {
+    Packed p;
+    int64_t at = 0;
+    const auto place = [&](const Linear &layer, PackedLinear &packed) {
+        packed = layer.packed(memory.slice(0, at, at + layer.packed_floats()));
+        at += layer.packed_floats();
+    };
+    place(fused_, p.fused);
+    if (config_.output_projection) place(output_, p.output);
+    place(up_, p.up);
+    place(down_, p.down);
+    return p;
 }
 
 void Block::step(const Tensor &x, Tensor &y, const Packed &packed, MixerState &state, Arena &arena) const {

@@ -38,7 +38,8 @@ public:
     struct Packed {
         PackedLinear fused, output, up, down;
     };
-    Packed packed() const;
+    int64_t packed_floats() const;
+    Packed packed(const Tensor &memory) const;  // memory: packed_floats() of them
     // One token per sequence, x and y [B, C].
     void step(const Tensor &x, Tensor &y, const Packed &packed, MixerState &state, Arena &arena) const;
 

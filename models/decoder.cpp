@@ -28,8 +28,15 @@ void Decoder::reset() {
 }
 
 void Decoder::Parts::pack() {
-    for (const Block &block : model->blocks) packed.push_back(block.packed());
-    packed_head = model->head.packed();
+    // One tensor for all: it is large enough for huge pages, with which a stream from memory is half as fast again.
+    int64_t floats = model->head.packed_floats(), at = 0;
+    for (const Block &block : model->blocks) floats += block.packed_floats();
+    const Tensor memory({floats});
+    for (const Block &block : model->blocks) {
+        packed.push_back(block.packed(memory.slice(0, at, at + block.packed_floats())));
+        at += block.packed_floats();
+    }
+    packed_head = model->head.packed(memory.slice(0, at, floats));
 }
 
 Tensor Decoder::prefill(const Tensor &tokens) {

@@ -7,6 +7,7 @@
 #include "aft/error.h"
 #include "kernel_table.h"
 #include "models/language_model_parts.h"
+#include "models/layers/cross_entropy.h"
 #include "runtime/gemm_provider.h"
 #include "runtime/random.h"
 
@@ -102,7 +103,7 @@ double LanguageModel::Parts::accumulate(const Tensor &tokens, const Tensor &targ
         Tensor loss = losses.slice(0, first, end), rows_gradient = other.slice(0, first, end);
         head.forward(rows, logits, arena);
         if (probe) probe("logits", logits);
-        kernels().softmax_cross_entropy_f32(logits, targets.reshape({R}).slice(0, first, end), 0.0f, float(scale), loss, logits_gradient);
+        softmax_cross_entropy(logits, targets.reshape({R}).slice(0, first, end), 0.0f, float(scale), loss, logits_gradient, arena);
         head.parameters_backward(rows, logits_gradient);
         head.input_backward(logits_gradient, rows_gradient);
     }

@@ -1,6 +1,7 @@
 #include "runtime/halide_hooks.h"
 
 #include <cstdlib>
+#include <functional>
 #include <utility>
 
 #include "runtime/parallel.h"
@@ -18,7 +19,8 @@ void *allocate(void *, size_t bytes) { return std::aligned_alloc(64, (bytes + 63
 void release(void *, void *memory) { std::free(memory); }
 
 int do_par_for(void *context, halide_task_t task, int first, int count, uint8_t *closure) {
-    return parallel_tasks(count, [=](int index) { return task(context, first + index, closure); });
+    const auto call = [=](int index) { return task(context, first + index, closure); };
+    return parallel_tasks(count, std::ref(call));  // by reference: no memory is allocated
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "aft/error.h"
@@ -138,12 +139,16 @@ void set_thread_count(int count) {
 }
 
 int parallel_tasks(int count, const std::function<int(int)> &task) {
-    Loop loop(count, task);
-    const bool nested = inside_loop;
-    if (nested || count < 2 || pool().size() == 1 || !pool().run(loop)) {
-        loop.work();
+    if (inside_loop || count < 2) {  // on this thread, whose message is then the caller's
+        const TraceSpan span(traced_kernel() ? traced_kernel() : "parallel loop", SpanKind::loop);
+        const bool nested = std::exchange(inside_loop, true);
+        int code = 0;
+        for (int index = 0; index < count && !code; index++) code = task(index);
         inside_loop = nested;
+        return code;
     }
+    Loop loop(count, task);
+    if (pool().size() == 1 || !pool().run(loop)) loop.work();
     if (loop.code) remember_message(std::move(loop.message));
     return loop.code;
 }

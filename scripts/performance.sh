@@ -22,7 +22,7 @@ peer=(--peer torch --peer-python "$python")
 
 # One core: every kernel beside PyTorch on the same core, and the roofline of them.
 if wanted kernels; then
-    run kernels --threads 1 --shapes speed-table "${peer[@]}" --plot "$out/roofline.svg"
+    run kernels --threads 1 --shapes speed-table "${peer[@]}" --peer-forms eager,compiled,bf16,formula --plot "$out/roofline.svg"
 fi
 # Two cores for the products, to hold against one.
 if wanted threads; then

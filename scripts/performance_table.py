@@ -14,9 +14,9 @@ KERNELS = [  # title, pattern, (figure, least value)
     ("AFT-simple causal backward", "aft_simple_causal_backward/*", ("share", 0.80)),
     ("AFT-simple bidirectional forward", "aft_simple_bidirectional_forward/*", ("share", 0.75)),
     ("AFT-simple bidirectional backward", "aft_simple_bidirectional_backward/*", ("share", 0.75)),
-    ("AFT-local 32 [4, 1024, 512] forward", "aft_local_causal_forward/*W:32", ("ratio", 15)),
+    ("AFT-local 32 [4, 1024, 512] forward", "aft_local_causal_forward/*W:32", ("formula", 15)),
     ("AFT-local 32 backward", "aft_local_causal_backward/*W:32", None),
-    ("AFT-local 128 forward", "aft_local_causal_forward/*W:128", ("ratio", 6.5)),
+    ("AFT-local 128 forward", "aft_local_causal_forward/*W:128", ("formula", 6.5)),
     ("AFT-local 128 backward", "aft_local_causal_backward/*W:128", None),
     ("AFT-full causal [4, 1024, 512] forward", "aft_full_causal_forward/*", ("ratio", 2)),
     ("AFT-full causal backward", "aft_full_causal_backward/*", None),
@@ -70,11 +70,11 @@ def time_of(ns):
 def kernel_rows(folder):
     entries = load(folder, "kernels")["benchmarks"]
     print("\n## Kernels, one core\n")
-    head("kernel", "time", "spread", "limit", "share of it", "PyTorch", "ratio", "bf16 ratio", "wanted", "reached")
+    head("kernel", "time", "spread", "limit", "share of it", "PyTorch", "ratio", "over bf16", "over the formula", "wanted", "reached")
     for title, patterns, wanted in KERNELS:
         found = [e for e in entries if any(fnmatch.fnmatch(e["name"], p) for p in patterns.split("|"))]
         if not found:
-            row(title, "not measured", *["-"] * 8)
+            row(title, "not measured", *["-"] * 9)
             continue
 
         def ratio_of(e, forms):
@@ -83,16 +83,16 @@ def kernel_rows(folder):
 
         ratios = [r for e in found if (r := ratio_of(e, GENERAL)) is not None]
         ratio = statistics.median(ratios) if ratios else None
-        bf16 = [r for e in found if (r := ratio_of(e, ("bf16",))) is not None]
+        others = {form: statistics.median(all_of) if (all_of := [r for e in found if (r := ratio_of(e, (form,))) is not None]) else None for form in ("bf16", "formula")}
         share = statistics.median(e["share_of_limit"] for e in found)
         worst = f" (least {min(ratios):.2f})" if len(ratios) > 1 else ""
         peer = f"{time_of(ratio * found[0]['real_time'])}" if ratio and len(found) == 1 else "-"
         note = next((e[k] for e in found for k in e if k.endswith("_note")), "")
         figure, least = wanted or (None, None)
-        value = ratio if figure == "ratio" else share
+        value = {"ratio": ratio, "formula": others["formula"]}.get(figure, share)
         row(title, time_of(found[0]["real_time"]) if len(found) == 1 else f"{len(found)} shapes", percent(max(e["spread"] for e in found)), "/".join(sorted({e["limited_by"] for e in found})),
-            percent(share), peer + (f" ({note})" if note else ""), f"{ratio:.2f} x{worst}" if ratio else "-", f"{statistics.median(bf16):.2f} x" if bf16 else "-",
-            "-" if not wanted else f"{least} x" if figure == "ratio" else percent(least), verdict(value, least))
+            percent(share), peer + (f" ({note})" if note else ""), f"{ratio:.2f} x{worst}" if ratio else "-", *(f"{x:.2f} x" if x else "-" for x in others.values()),
+            "-" if not wanted else percent(least) if figure == "share" else f"{least} x" + (" the formula" if figure == "formula" else ""), verdict(value, least))
     pairs = {}
     for e in entries:
         for way in ("forward", "backward"):
@@ -175,8 +175,8 @@ def main():
     by_threads = {c["limits"]["threads"]: c["limits"] for c in contexts}
     row("FMA, GFLOP/s", *(f"{by_threads[n]['fma_flops_per_second'] * 1e-9:.0f}" if n in by_threads else "-" for n in (1, 2)))
     for level in ("L1", "L2", "L3", "DRAM"):
-        keys = ("read", "copy", "three_reads_one_write")
-        row(f"{level} read / copy / 3r1w, GB/s", *(" / ".join(f"{by_threads[n][level][k + '_bytes_per_second'] * 1e-9:.0f}" for k in keys) if n in by_threads else "-" for n in (1, 2)))
+        keys = ("read", "copy", "three_reads_one_write", "update")
+        row(f"{level} read / copy / 3r1w / in place, GB/s", *(" / ".join(f"{by_threads[n][level][k + '_bytes_per_second'] * 1e-9:.0f}" for k in keys) if n in by_threads else "-" for n in (1, 2)))
     kernel_rows(folder)
     thread_rows(folder)
     step_rows(folder)

@@ -32,6 +32,7 @@ namespace fs = std::filesystem;
 struct Options {
     std::vector<std::string> filters = {"*"}, shapes, compare, autoschedulers, simulate;
     std::string budget = "10m", out, build_dir = AFT_BUILD_DIR;
+    std::vector<std::string> first;
     TuneOptions tune;
     bool list = false, dry_run = false;
 };
@@ -96,7 +97,7 @@ json listed(const Job &job) {
     for (const TunedKnob &knob : job.task.space.knobs) knobs.push_back({{"name", knob.name}, {"default", knob.fallback}, {"candidates", knob.candidates}, {"reason", knob.reason}});
     double product = 1;
     for (const TunedKnob &knob : job.task.space.knobs) product *= double(knob.candidates.size());
-    return {{"symbol", job.task.entry->symbol}, {"kernel", job.task.entry->kernel}, {"knobs", knobs},        {"combinations", product}, {"valid_points", job.task.space.points.size()},
+    return {{"symbol", job.task.entry->symbol}, {"kernel", job.task.entry->kernel}, {"knobs", knobs},        {"combinations", product}, {"valid_points", job.task.space.points.size()}, {"left_out", job.task.space.left_out},
             {"incumbent", job.task.incumbent},  {"origin", job.task.origin},        {"shapes", job.shapes}, {"obstacle", obstacle(job)}};
 }
 
@@ -106,6 +107,7 @@ void print_list(const std::vector<Job> &jobs) {
         std::printf("%s: %zu of %.0f combinations are valid; now %s (%s)\n", j["symbol"].get<std::string>().c_str(), job.task.space.points.size(), j["combinations"].get<double>(),
                     to_text(job.task.incumbent).c_str(), job.task.origin.c_str());
         for (const TunedKnob &knob : job.task.space.knobs) std::printf("    %-16s %s  default %d: %s\n", knob.name.c_str(), json(knob.candidates).dump().c_str(), knob.fallback, knob.reason.c_str());
+        for (const auto &[reason, points] : job.task.space.left_out) std::printf("    requires         %s: %d combinations do not\n", reason.c_str(), points);
         if (!obstacle(job).empty()) std::printf("    not tuned: %s\n", obstacle(job).c_str());
     }
 }
@@ -164,6 +166,13 @@ int tune_all(const Options &options, const Common &common) {
         if (!obstacle(job, searched).empty()) throw UsageError(job.task.entry->symbol + ": " + obstacle(job, searched));
     if (!searched) return try_autoschedulers(options, common, jobs, autoschedulers);
 
+    std::vector<KnobValues> first;
+    try {
+        for (const std::string &text : options.first) first.push_back(knob_values(text));
+    } catch (const Error &error) {
+        throw UsageError(std::string("--try: ") + error.what());
+    }
+
     // The budget goes to the kernels in proportion to the size of their space, within a factor of ten.
     double weights = 0;
     const auto weight = [](const Job &job) { return std::clamp(std::sqrt(double(job.task.space.points.size())), 2.0, 20.0); };
@@ -173,6 +182,7 @@ int tune_all(const Options &options, const Common &common) {
     if (!options.dry_run) watch_interrupts();
     for (const Job &job : jobs) {
         TuneOptions o = options.tune;
+        o.first = first;
         o.shapes = job.shapes, o.budget_s = budget * weight(job) / weights, o.seed = common.seed, o.threads = common.threads ? common.threads : 1;
         o.out = record_file(options, manifest, job, jobs.size());
         if (options.dry_run) {
@@ -224,6 +234,7 @@ const Command command{"tune", "Search schedules for this machine; the build uses
     app.add_option("--budget", o->budget, "Time for the search of all kernels: 90s, 10m, 2h")->group(how)->capture_default_str();
     app.add_option("--strategy", o->tune.strategy, "descent, guided or random")->check(CLI::IsMember({"descent", "guided", "random"}))->group(how)->capture_default_str();
     app.add_option("--autoscheduler", o->autoschedulers, "Instead of a search: Halide's own Adams2019, Mullapudi2016, Li2018 or all of them, beside our schedules; a table, no record")->group(how);
+    app.add_option("--try", o->first, "Knob values to try first, for example tile_rows:8,unroll:2 (several; the rest as in what the build uses)")->group(how);
     app.add_option("--candidates", o->tune.most, "Candidates of a kernel at most; 0: as the budget allows")->check(at_least(0))->group(how)->capture_default_str();
     app.add_flag("--resume", o->tune.resume, "Take up an interrupted search: what was measured under the same conditions is not repeated")->group(how);
     app.add_option("--candidate-time", o->tune.wall_s, "Seconds after which a candidate is stopped; 0: from what the incumbent takes")->check(at_least(0))->group(how);

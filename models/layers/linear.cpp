@@ -4,6 +4,11 @@
 #include "runtime/gemm_provider.h"
 
 namespace aft {
+namespace {
+
+constexpr int64_t panel_rows = 32;  // generators/gemm_panels.h
+
+}  // namespace
 
 // The epilogue wants a bias; a layer without one gives zeros.
 Tensor Linear::bias_or_zero(Arena &arena) const {
@@ -13,9 +18,10 @@ Tensor Linear::bias_or_zero(Arena &arena) const {
     return zero;
 }
 
-PackedLinear Linear::packed() const {
-    constexpr int64_t rows = 32;  // of a panel: generators/gemm_panels.h
-    PackedLinear p{Tensor({(weight.size(0) + rows - 1) / rows, weight.size(1), rows}), bias.defined() ? bias : Tensor::zeros({weight.size(0)})};
+int64_t Linear::packed_floats() const { return (weight.size(0) + panel_rows - 1) / panel_rows * weight.size(1) * panel_rows; }
+
+PackedLinear Linear::packed(Tensor memory) const {
+    PackedLinear p{memory.reshape({(weight.size(0) + panel_rows - 1) / panel_rows, weight.size(1), panel_rows}), bias.defined() ? bias : Tensor::zeros({weight.size(0)})};
     kernels().gemm_panels_pack_f32(weight, p.panels);
     return p;
 }

@@ -25,7 +25,8 @@ struct Linear {
     void input_backward(const Tensor &y_gradient, Tensor &x_gradient) const;
 
     Tensor bias_or_zero(Arena &arena) const;
-    PackedLinear packed() const;
+    int64_t packed_floats() const;               // of the panels, a multiple of a cache line
+    PackedLinear packed(Tensor memory) const;    // memory: packed_floats() of them
 };
 
 }  // namespace aft

@@ -12,6 +12,8 @@ namespace aft {
 
 constexpr int64_t granule = 12, panel = 16;  // of generators/aft_window.h
 constexpr int64_t longest_piece = 256;       // rows: a later key of the piece is all that can push an early row out of range
+constexpr int64_t cached_elements = 1 << 22;  // of one activation of a sequence: 16 MB
+constexpr int64_t piece_elements = 65536;    // of an input: with the packed form of two inputs about a megabyte
 
 inline int64_t ceil_div(int64_t x, int64_t y) { return (x + y - 1) / y; }
 inline int64_t round_up(int64_t x, int64_t to) { return ceil_div(x, to) * to; }
@@ -20,11 +22,14 @@ inline int64_t round_up(int64_t x, int64_t to) { return ceil_div(x, to) * to; }
 struct Cut {
     int64_t B, T, C, piece, pieces, channels, blocks, units, groups;
 
-    Cut(int64_t B, int64_t T, int64_t C, int64_t most_groups) : B(B), T(T), C(C) {
-        pieces = ceil_div(T, longest_piece);
+    // Rows of `widest` channels are read from main memory: prefetchers follow whole rows only (of 512 channels 33 GB/s, of a
+    // quarter or half of each row 11 GB/s), so fewer channels are taken only where there would be a single unit, or few narrow ones
+    // of rows that the caches hold.
+    Cut(int64_t B, int64_t T, int64_t C, int64_t most_groups, int64_t widest = 128) : B(B), T(T), C(C) {
+        for (channels = widest; channels > 32 && B * ceil_div(C, channels) < (channels > 128 || T * C > cached_elements ? 2 : 4);) channels /= 2;
+        pieces = ceil_div(T, std::min(longest_piece, piece_elements / std::min(round_up(C, panel), channels)));
         piece = round_up(ceil_div(T, pieces), granule);
         pieces = ceil_div(T, piece);
-        for (channels = 128; channels > 32 && B * ceil_div(C, channels) < 4;) channels /= 2;
         blocks = ceil_div(C, channels), units = B * blocks;
         groups = std::min(units, most_groups);
     }

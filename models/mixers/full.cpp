@@ -3,9 +3,9 @@
 // Queries and keys are cut into blocks. E[I, J] = exp(w - r) with r[t] the maximum of w over the allowed keys of a row; keys are
 // packed once, e_J = exp(K - m_J) with m_J the maximum of K over the keys up to the end of block J (causal) or over all:
 //     [num | den]_I = sum_J exp(m_J - m_I) E[I, J] [e_J V_J | e_J]
-// in one register tile per 12 queries and 16 channels (generators/aft_full_mix.h). Backward goes by blocks of keys; there the
-// gradients G of later queries are brought to the references of block J by exp(m_J - m_I) <= 1, and the products are those of
-// the GEMM seam. Elements that the factors cannot hold go to the exact path. Formulas: generators/aft_full.h.
+// in one register tile per 12 queries and 16 channels (generators/aft_full_mix.h). Backward packs the queries once, (G, G R), and goes
+// by blocks of keys: [S | P]_J in the same tiles, then dw of the block against all queries (generators/aft_full_pairs.h).
+// Elements that the factors cannot hold go to the exact path. Formulas: generators/aft_full.h.
 #include "models/mixers/full.h"
 
 #include <algorithm>
@@ -24,27 +24,14 @@ namespace {
 
 constexpr float lowest = -3e38f;
 constexpr int32_t everything = 1 << 30;  // an offset of the diagonal behind which no key lies
-constexpr int64_t full_unroll = 4;       // FullTile::unroll divides it: a pack ends, and a block but for the last, with a turn of the product
-constexpr int64_t most_slab_rows = 264, slab_elements = 1 << 17;  // of weights that are not kept: little beside the activations at any length
-constexpr int64_t channels_a_task = 64, rows_a_task = 132;  // a pack of 64 channels x 1024 keys is 512 KiB: in L2 for all rows; 11 tiles
-constexpr int64_t diagonal_step = 84;  // rows of the products that cut a diagonal block in backward: whole tiles of 12 and of 14 rows
+constexpr int64_t full_unroll = 4;       // FullTile::unroll divides it: a pack ends with a turn of the product
+constexpr int64_t most_slab_rows = 288, slab_elements = 1 << 17;  // of weights that are not kept: little beside the activations at any length
+constexpr int64_t channels_a_task = 64, rows_a_task = 144;  // a pack of 64 channels x 1024 keys is 512 KiB: in L2 for all rows; 12 tiles
+constexpr int64_t diagonal_step = 96;  // rows of the products with u and v that cut a diagonal block
+constexpr int64_t padding = 12;        // rows between the panels of a pack: a power of two would put all panels into the same sets of a cache
 
 Tensor rows(const Tensor &x, int64_t begin, int64_t end) { return x.slice(0, begin, end); }
 Tensor times(const Tensor &x, int64_t begin, int64_t end) { return x.slice(1, begin, end); }  // of [B, T, C]
-
-// [L, B, 2, C]: what a product sees as [L, 2 B C], and its two halves as [B, L, C].
-struct Pairs {
-    Tensor all;
-    Pairs() = default;
-    Pairs(Arena &arena, int64_t L, int64_t B, int64_t C) : all(arena.allocate({L, B, 2, C})) {}
-    Pairs slice(int64_t begin, int64_t end) const {
-        Pairs part;
-        part.all = rows(all, begin, end);
-        return part;
-    }
-    Tensor matrix() const { return all.reshape({all.size(0), all.size(1) * 2 * all.size(3)}); }
-    Tensor half(int64_t n) const { return all.select(2, n).transpose(0, 1); }
-};
 
 // The position bias as tiles E = exp(w - r): dense, or factorised with products in fp32 or, where their rounding would show,
 // in double.
@@ -73,7 +60,6 @@ public:
     int64_t blocks() const { return (T_ + block_ - 1) / block_; }
     int64_t begin(int64_t n) const { return n * block_; }
     int64_t end(int64_t n) const { return std::min(T_, (n + 1) * block_); }
-    int64_t last_key_block(int64_t I) const { return causal_ ? I : blocks() - 1; }
 
     // Where r goes, and E when it is kept: forward fills both by its calls of slab, backward reads them.
     void use(Tensor reference, Tensor kept) { reference_ = reference, kept_ = kept; }
@@ -98,20 +84,19 @@ public:
         return made;
     }
 
-    // E[I, J], in arena memory or kept.
-    Tensor tile(int64_t I, int64_t J, Arena &arena) {
-        if (kept_.defined()) return of(kept_, I, J);
-        Tensor made = arena.allocate({end(I) - begin(I), end(J) - begin(J)});
+    // E of the keys of block J and all queries from first_query(J) on.
+    Tensor columns(int64_t J, Arena &arena) {
+        const int64_t t0 = first_query(J);
+        if (kept_.defined()) return kept_.slice(0, t0, T_).slice(1, begin(J), end(J));
+        Tensor made = arena.allocate({T_ - t0, end(J) - begin(J)});
         ArenaScope scope(arena);
-        build(I, J, made, arena);
+        const Tensor w = bias(t0, T_, begin(J), end(J), arena);
+        (wide_ ? kernels().aft_full_weights_f64 : kernels().aft_full_weights_f32)(w, rows(reference_, t0, T_), causal_ ? 0 : everything, made);
         return made;
     }
-
-    Tensor of(const Tensor &matrix, int64_t I, int64_t J) const { return matrix.slice(0, begin(I), end(I)).slice(1, begin(J), end(J)); }
+    int64_t first_query(int64_t J) const { return causal_ ? begin(J) : 0; }
 
 private:
-    int32_t offset(int64_t I, int64_t J) const { return causal_ ? int32_t(begin(I) - begin(J)) : everything; }
-
     // w of the queries [t0, t1) and keys [k0, k1).
     Tensor bias(int64_t t0, int64_t t1, int64_t k0, int64_t k1, Arena &arena) const {
         if (in_.position_bias.defined()) return in_.position_bias.slice(0, t0, t1).slice(1, k0, k1);
@@ -122,11 +107,6 @@ private:
         else
             gemm::nt(u, v, w);
         return w;
-    }
-
-    void build(int64_t I, int64_t J, Tensor &out, Arena &arena) const {
-        const Tensor w = bias(begin(I), end(I), begin(J), end(J), arena);
-        (wide_ ? kernels().aft_full_weights_f64 : kernels().aft_full_weights_f32)(w, rows(reference_, begin(I), end(I)), offset(I, J), out);
     }
 
     const MixerTensors &in_;
@@ -177,7 +157,12 @@ public:
         check_mixer_tensors(options_, in);
         const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2);
         const bool keep = T * T * 4 <= full_settings().workspace_bytes;
-        Tiles tiles(in, options_.causal, T, block(T, keep));
+        Tiles tiles(in, options_.causal, T, block(T));
+        if (!keep) {  // room for both directions in one block of the arena: gaps between blocks would be as large as a slab
+            ArenaScope room(arena);
+            const int64_t padded = round_up(C, panel), group = std::min(B, std::max<int64_t>(1, full_settings().columns / (2 * C)));
+            arena.allocate({T + 2 * padding, 2 * B * C + 2 * group * padded + 2 * block(T) + 8});
+        }
 
         saved.tensors = {arena.allocate({B, T, C}), arena.allocate({B, T, C}), arena.allocate({tiles.blocks(), B, C}),
                          arena.allocate({T}, DType::f64), arena.allocate({3}, DType::f64), keep ? arena.allocate({T, T}) : Tensor()};
@@ -208,50 +193,18 @@ public:
 
     void backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) const override {
         const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2);
-        Tiles tiles(in, options_.causal, T, block(T, saved.tensors[weights].defined()));
+        Tiles tiles(in, options_.causal, T, block(T));
         tiles.use(saved.tensors[reference], saved.tensors[weights]);
         const ExactRule exact = rule(saved, B, T, C);
 
         each_group(B, C, [&](int64_t b0, int64_t b1) {
-            const auto part = [&](const Tensor &x) { return x.slice(0, b0, b1); };
-            const Tensor m = saved.tensors[high].slice(1, b0, b1);
             ArenaScope group_scope(arena);
-            const Pairs g(arena, T, b1 - b0, C);
-            {
-                Tensor dq = part(gradient.query), plain = g.half(0), with_ratio = g.half(1);
-                kernels().aft_full_gate_f32(part(in.query), part(saved.tensors[ratio]), part(saved.tensors[den]), part(output_gradient),
-                                            ExactRule::smallest, exact.gradient_factor, dq, plain, with_ratio);
-            }
-            const Pairs packed(arena, tiles.end(0), b1 - b0, C), sums(arena, tiles.end(0), b1 - b0, C), scaled(arena, tiles.end(0), b1 - b0, C);
+            const Tensor packs = pack_queries(in, saved, output_gradient, exact, b0, b1, gradient, arena);
             for (int64_t J = 0; J < tiles.blocks(); J++) {
-                const int64_t first = tiles.begin(J), last = tiles.end(J);
-                const Tensor key = times(part(in.key), first, last), value = times(part(in.value), first, last);
-                const Tensor m_keys = m.select(0, options_.causal ? J : 0);
-                const Pairs keys = packed.slice(0, last - first), s = sums.slice(0, last - first);
-                Tensor weighted = keys.half(0), negative = keys.half(1), s_matrix = s.matrix();
-                kernels().aft_full_pack_f32(key, value, m_keys, -1, weighted, negative);
-                const int64_t first_query_block = options_.causal ? J : 0;
-                for (int64_t I = first_query_block; I < tiles.blocks(); I++) {
-                    ArenaScope tile_scope(arena);
-                    Pairs from = g.slice(tiles.begin(I), tiles.end(I));
-                    if (options_.causal && I > J) {
-                        const Pairs to = scaled.slice(0, tiles.end(I) - tiles.begin(I));
-                        Tensor plain = to.half(0), with_ratio = to.half(1);
-                        kernels().aft_full_rescale_f32(from.half(0), from.half(1), m_keys, m.select(0, I), plain, with_ratio);
-                        from = to;
-                    }
-                    const Tensor E = tiles.tile(I, J, arena);
-                    if (options_.causal && I == J)
-                        each_step(E.size(0), [&](int64_t begin, int64_t end) {
-                            Tensor s_part = rows(s_matrix, begin, end);
-                            gemm::tn(rows(E, begin, E.size(0)).slice(1, begin, end), rows(from.matrix(), begin, E.size(0)), s_part);
-                        });
-                    else
-                        gemm::tn(E, from.matrix(), s_matrix, I == first_query_block ? gemm::Into::overwrite : gemm::Into::add);
-                    bias_gradient(in, tiles, I, J, options_.causal && I == J, E, from.matrix(), keys.matrix(), gradient, arena);
-                }
-                Tensor dk = times(part(gradient.key), first, last), dv = times(part(gradient.value), first, last);
-                kernels().aft_full_keys_f32(key, value, m_keys, s.half(0), s.half(1), dk, dv);
+                ArenaScope block_scope(arena);
+                const Tensor E = tiles.columns(J, arena), queries = packs.slice(2, tiles.first_query(J), packs.size(2));
+                mix_back(in, tiles, J, E, queries, saved, b0, b1, gradient, arena);
+                bias_gradient(in, tiles, J, E, queries, saved, b0, b1, gradient, arena);
             }
         });
         // An element that was exact in forward has den = 0.
@@ -293,9 +246,8 @@ public:
     }
 
 private:
-    // Bidirectional with kept weights: the references are those of the whole sequence anyway, so one product does it all.
-    // A whole number of turns of the product, but for the end of the sequence.
-    int64_t block(int64_t T, bool keep) const { return !options_.causal && keep ? T : std::min(T, round_up(full_settings().block, full_unroll)); }
+    // A whole number of tiles and of turns of the product, but for the end of the sequence.
+    static int64_t block(int64_t T) { return std::min(T, round_up(full_settings().block, granule)); }
 
     // [b, panels, keys, 2, 16]: (e V, e) of all keys, each relative to the maximum of its block.
     Tensor pack_keys(const MixerTensors &in, const Tiles &tiles, const Tensor &m, int64_t b0, int64_t b1, Arena &arena) const {
@@ -311,27 +263,72 @@ private:
         return packs;
     }
 
+    // [b, panels, queries, 2, 16]: (G, G R) of all queries, each relative to the maximum of its block; and dQ.
+    Tensor pack_queries(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, const ExactRule &exact, int64_t b0, int64_t b1,
+                        const MixerTensors &gradient, Arena &arena) const {
+        const int64_t T = in.value.size(1), C = in.value.size(2), queries = round_up(T, full_unroll), pieces = ceil_div(T, rows_a_task);
+        const Tensor packs = arena.allocate({b1 - b0, ceil_div(C, panel), queries + padding, 2, panel}).slice(2, 0, queries);
+        parallel_for((b1 - b0) * pieces, [&](int64_t task) {
+            const int64_t b = task / pieces, t0 = task % pieces * rows_a_task, t1 = std::min(T, t0 + rows_a_task);
+            const auto of = [&](const Tensor &x) { return x.select(0, b0 + b).slice(0, t0, t1); };
+            Tensor dq = of(gradient.query), pack = packs.select(0, b).slice(1, t0, t1);
+            kernels().aft_full_queries_f32(of(in.query), of(saved.tensors[ratio]), of(saved.tensors[den]), of(output_gradient), ExactRule::smallest,
+                                           exact.gradient_factor, dq, pack);
+            if (t1 == T) packs.select(0, b).slice(1, T, queries).fill(0);
+        });
+        return packs;
+    }
+
+    // Calls visit(b, c0, c1, r0, r1) in parallel for tasks that cover sequences [0, B), channels [0, C) and rows [0, count).
+    template <class Visit>
+    static void each_task(int64_t B, int64_t C, int64_t count, const Visit &visit) {
+        const int64_t pieces = ceil_div(count, rows_a_task);
+        int64_t channels = channels_a_task;
+        while (channels > panel && B * ceil_div(C, channels) * pieces < 8) channels /= 2;
+        const int64_t slices = ceil_div(C, channels);
+        parallel_for(B * slices * pieces, [&](int64_t task) {
+            const int64_t c0 = task / pieces % slices * channels, r0 = task % pieces * rows_a_task;
+            visit(task / pieces / slices, c0, std::min(C, c0 + channels), r0, std::min(count, r0 + rows_a_task));
+        });
+    }
+
     // Output, ratio and den of the queries of E, which begin at t0 in block I.
     void mix(const MixerTensors &in, const Tiles &tiles, int64_t I, int64_t t0, const Tensor &E, const Tensor &packs, const MixerSaved &saved, int64_t b0,
              int64_t b1, const Tensor &output, Arena &arena) const {
         const int64_t C = in.value.size(2), count = E.size(0), keys = round_up(E.size(1), full_unroll);
         Tensor tiled = arena.allocate({ceil_div(count, granule), keys, granule});
         kernels().aft_full_tiles_f32(E, tiled);
-        const int64_t pieces = ceil_div(count, rows_a_task);
-        int64_t channels = channels_a_task;
-        while (channels > panel && (b1 - b0) * ceil_div(C, channels) * pieces < 8) channels /= 2;
-        const int64_t slices = ceil_div(C, channels);
-        const int64_t block = options_.causal ? tiles.end(0) : in.value.size(1);
-        parallel_for((b1 - b0) * slices * pieces, [&](int64_t task) {
-            const int64_t b = task / pieces / slices, c0 = task / pieces % slices * channels, c1 = std::min(C, c0 + channels);
-            const int64_t r0 = task % pieces * rows_a_task, r1 = std::min(count, r0 + rows_a_task);
+        each_task(b1 - b0, C, count, [&](int64_t b, int64_t c0, int64_t c1, int64_t r0, int64_t r1) {
             const auto of = [&](const Tensor &x) { return x.select(0, b0 + b).slice(0, t0 + r0, t0 + r1).slice(1, c0, c1); };
             Tensor y = of(output), R = of(saved.tensors[ratio]), d = of(saved.tensors[den]);
             kernels().aft_full_forward_f32(of(in.query), packs.select(0, b).slice(0, c0 / panel, ceil_div(c1, panel)).slice(1, 0, keys),
                                            tiled.slice(0, r0 / granule, ceil_div(r1, granule)),
                                            saved.tensors[high].slice(0, 0, options_.causal ? I + 1 : 1).select(1, b0 + b).slice(1, c0, c1),
-                                           int32_t(round_up(block, full_unroll)), options_.causal ? int32_t(t0 + r0) : everything, y, R, d);
+                                           block_rows(tiles), options_.causal ? int32_t(t0 + r0) : everything, y, R, d);
         });
+    }
+
+    // dK and dV of block J from the queries from its first on.
+    void mix_back(const MixerTensors &in, const Tiles &tiles, int64_t J, const Tensor &E, const Tensor &queries, const MixerSaved &saved, int64_t b0, int64_t b1,
+                  const MixerTensors &gradient, Arena &arena) const {
+        ArenaScope scope(arena);
+        const int64_t C = in.value.size(2), count = E.size(1), first = tiles.begin(J);
+        Tensor tiled = arena.allocate({ceil_div(count, granule), queries.size(2), granule});
+        kernels().aft_full_column_tiles_f32(E, tiled);
+        each_task(b1 - b0, C, count, [&](int64_t b, int64_t c0, int64_t c1, int64_t r0, int64_t r1) {
+            const auto of = [&](const Tensor &x) { return x.select(0, b0 + b).slice(0, first + r0, first + r1).slice(1, c0, c1); };
+            Tensor dk = of(gradient.key), dv = of(gradient.value);
+            kernels().aft_full_backward_f32(of(in.key), of(in.value), queries.select(0, b).slice(0, c0 / panel, ceil_div(c1, panel)),
+                                            tiled.slice(0, r0 / granule, ceil_div(r1, granule)), later_maxima(tiles, J, saved).select(1, b0 + b).slice(1, c0, c1),
+                                            block_rows(tiles), options_.causal ? int32_t(-r0) : everything, dk, dv);
+        });
+    }
+
+    static int32_t block_rows(const Tiles &tiles) { return int32_t(round_up(tiles.end(0), full_unroll)); }
+
+    // m of the blocks from J on.
+    Tensor later_maxima(const Tiles &tiles, int64_t J, const MixerSaved &saved) const {
+        return options_.causal ? saved.tensors[high].slice(0, J, tiles.blocks()) : saved.tensors[high].slice(0, 0, 1);
     }
 
     // m of each block of queries: over the keys up to its end (causal), or over all in m[0]; the spread of K and max |V|.
@@ -373,36 +370,41 @@ private:
         return std::make_unique<FactorisedBias>(in.bias_u, in.bias_v, gradient.bias_u, gradient.bias_v);
     }
 
-    // dw of a tile: E (.) (g keys^T), to the dense bias or on to u and v.
-    static void bias_gradient(const MixerTensors &in, const Tiles &tiles, int64_t I, int64_t J, bool diagonal, const Tensor &E, const Tensor &g,
-                              const Tensor &keys, MixerTensors &gradient, Arena &arena) {
+    // dw of the keys of block J: E (.) products, to the dense bias or on to u and v.
+    void bias_gradient(const MixerTensors &in, const Tiles &tiles, int64_t J, const Tensor &E, const Tensor &queries, const MixerSaved &saved, int64_t b0,
+                       int64_t b1, MixerTensors &gradient, Arena &arena) const {
         const bool dense = in.position_bias.defined();
         if (!(dense ? gradient.position_bias.defined() : gradient.bias_u.defined() || gradient.bias_v.defined())) return;
-        Tensor products = arena.allocate({E.size(0), E.size(1)});
-        if (diagonal) {
-            products.fill(0);
-            each_step(E.size(0), [&](int64_t begin, int64_t end) {
-                Tensor part = rows(products, begin, end).slice(1, 0, end);
-                gemm::nt(rows(g, begin, end), rows(keys, 0, end), part);
-            });
-        } else {
-            gemm::nt(g, keys, products);
-        }
+        const int64_t first = tiles.begin(J), last = tiles.end(J), from = tiles.first_query(J), count = E.size(0);
+        const auto keys = [&](const Tensor &x) { return times(x.slice(0, b0, b1), first, last); };
+        Tensor products = arena.allocate({count, last - first});
+        kernels().aft_full_pairs_f32(queries.slice(2, 0, count), keys(in.key), keys(in.value), later_maxima(tiles, J, saved).slice(1, b0, b1),
+                                     block_rows(tiles), options_.causal ? 0 : everything, products);
         if (dense) {
-            Tensor dw = tiles.of(gradient.position_bias, I, J);
+            Tensor dw = gradient.position_bias.slice(0, from, from + count).slice(1, first, last);
             kernels().aft_full_bias_f32(E, products, 1, dw);
             return;
         }
-        Tensor dw = arena.allocate({E.size(0), E.size(1)});
+        Tensor dw = products;
         kernels().aft_full_bias_f32(E, products, 0, dw);
-        const auto part = [&](const Tensor &x, int64_t n) { return rows(x, tiles.begin(n), tiles.end(n)); };
+        const int64_t square = options_.causal ? last - first : 0;  // the rows that do not see all keys
         if (gradient.bias_u.defined()) {
-            Tensor du = part(gradient.bias_u, I);
-            gemm::nn(dw, part(in.bias_v, J), du, gemm::Into::add);
+            const auto add = [&](int64_t begin, int64_t end, int64_t keys) {
+                Tensor du = rows(gradient.bias_u, from + begin, from + end);
+                if (begin < end) gemm::nn(rows(dw, begin, end).slice(1, 0, keys), rows(in.bias_v, first, first + keys), du, gemm::Into::add);
+            };
+            each_step(square, [&](int64_t begin, int64_t end) { add(begin, end, end); });
+            add(square, count, last - first);
         }
         if (gradient.bias_v.defined()) {
-            Tensor dv = part(gradient.bias_v, J);
-            gemm::tn(dw, part(in.bias_u, I), dv, gemm::Into::add);
+            const auto add = [&](int64_t begin, int64_t end, int64_t query) {
+                Tensor dv = rows(gradient.bias_v, first + begin, first + end);
+                gemm::tn(rows(dw, query, count).slice(1, begin, end), rows(in.bias_u, from + query, from + count), dv, gemm::Into::add);
+            };
+            if (options_.causal)
+                each_step(last - first, [&](int64_t begin, int64_t end) { add(begin, end, begin); });
+            else
+                add(0, last - first, 0);
         }
     }
 

@@ -22,6 +22,8 @@
 namespace aft {
 namespace {
 
+constexpr int64_t widest_unit = 512;  // channels
+
 // The band: row t of a table holds the weights of the rows  t / granule * granule - before + [0, width)  of the other side.
 struct Band {
     bool causal;
@@ -184,7 +186,7 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
     check_mixer_tensors(options_, in);
     const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2);
     const Band band(options_, T);
-    const Cut cut(B, T, C, 64);
+    const Cut cut(B, T, C, 64, widest_unit);
     saved.tensors = {arena.allocate({B, T, C}),         arena.allocate({B, T, C}), arena.allocate({cut.pieces, B, C}),
                      arena.allocate({T, band.width()}), arena.allocate({T}),       arena.allocate({3}, DType::f64)};
     ArenaScope scope(arena);
@@ -242,7 +244,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
     const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2);
     const Band band(options_, T);
     // Each group has a dw of its own; together no more than two activations, or eight groups.
-    const Cut cut(B, T, C, std::clamp<int64_t>(2 * B * C / band.width(), 8, 64));
+    const Cut cut(B, T, C, std::clamp<int64_t>(2 * B * C / band.width(), 8, 64), widest_unit);
     const ExactRule exact = rule(saved, cut);
     const bool wants_bias = options_.window > 0 && (gradient.position_bias.defined() || gradient.bias_u.defined() || gradient.bias_v.defined());
 
@@ -343,13 +345,16 @@ MixerState LocalMixer::start(const MixerTensors &, int64_t batch, int64_t channe
 
 void LocalMixer::prefill(const MixerTensors &in, MixerState &state, Arena &) const { push_local(in.key, in.value, state.tensors.at(1).size(1), state); }
 
-void LocalMixer::step(const MixerTensors &in, MixerState &state, Tensor &output, Arena &arena) const {
+void LocalMixer::step(const MixerTensors &in, MixerState &state, Tensor &output, Arena &) const {
     check_mixer_tensors(options_, in);
     const int64_t window = state.tensors.at(1).size(1), longest = (in.position_bias.defined() ? in.position_bias : in.bias_u).size(0);
     if (state.position >= longest)
         throw Error("AFT-local has no position bias for token " + std::to_string(state.position + 1) + ": its bias ends at " + std::to_string(longest));
-    push_local(in.key, in.value, window, state);
-    step_local(in, window, state, output, arena);
+    if (state.tensors[0].shape() != Shape{3, in.key.size(0), in.key.size(2)}) throw Error("AFT-local: the decoding state does not fit tokens of shape " + to_string(in.key.shape()));
+    LocalWeights weights(window);
+    weights.find(in, state.position);
+    LocalStep(in, state, output, 0, in.key.size(2)).run(state.position, weights);
+    state.position++;
 }
 
 }  // namespace

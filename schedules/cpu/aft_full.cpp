@@ -16,13 +16,6 @@ struct Numbers {
     int lanes, rows, step_vectors;
 };
 
-void schedule_rows(AftRows &r, const Numbers &n) {
-    Var row{"row"}, task{"task"};
-    r.result.fuse(r.t, r.b, row).split(row, task, row, n.rows, guard).reorder(r.c, row, task);
-    r.result.vectorize(r.c, n.lanes, guard).parallel(task).never_partition({row, task});
-    if (r.factor.defined()) r.factor.compute_root().vectorize(r.c, n.lanes, guard);
-}
-
 void schedule_range(AftRange &r, const Numbers &n) {
     r.result.vectorize(r.c, n.lanes, guard).parallel(r.b);
     r.result.update().reorder(r.c, r.key_time, r.b).vectorize(r.c, n.lanes, guard).parallel(r.b);
@@ -71,7 +64,6 @@ AftFullPlan plan_aft_full(const Request &request) {
         const int step_vectors = knobs.only(request.part == "step", "step_vectors", 8, {2, 4, 8, 16}, "decoding: vectors of channels in a task; whole cache lines, and tasks enough at B = 1");
         const Numbers n = {machine.lanes, rows, step_vectors};
         return {.lanes = n.lanes,
-                .rows = [=](AftRows &r) { schedule_rows(r, n); },
                 .range = [=](AftRange &r) { schedule_range(r, n); },
                 .tile = [=](AftTile &e) { schedule_tile(e, n); },
                 .reference = [=](AftReference &r) { schedule_reference(r, n); },

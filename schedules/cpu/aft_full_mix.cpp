@@ -25,26 +25,38 @@ struct Lanes {
     void vectorize(Stage s, Var l) const { s.split(l, lo, li, lanes).vectorize(li).unroll(lo); }
 };
 
-void schedule_forward(FullForward &f, int lanes) {
-    const int rows = f.extents.rows;
+void schedule_sums(FullSums &m, Func out, Var c, Var t, int lanes, bool inside) {
+    const int rows = m.extents.rows;
     const Lanes in{lanes};
     Var panel{"out_panel"}, l{"out_l"}, lo{"out_lo"}, li{"out_li"}, tile{"out_tile"}, ti{"out_ti"};
-    f.out.split(f.c, panel, l, full_panel, guard).split(l, lo, li, lanes).split(f.t, tile, ti, rows, guard);
-    f.out.reorder(li, lo, ti, panel, tile).vectorize(li).unroll(lo).unroll(ti);
+    out.split(c, panel, l, full_panel, guard).split(l, lo, li, lanes).split(t, tile, ti, rows, guard);
+    out.reorder(li, lo, ti, panel, tile).vectorize(li).unroll(lo).unroll(ti);
 
-    // Between blocks the sums rest on the stack: 24 loads and stores for 24 FMA a row of the block.
-    f.sums.compute_at(f.out, panel).store_in(MemoryType::Stack).bound_extent(f.l, full_panel).bound_extent(f.part, 2).bound_extent(f.t, rows);
-    in.vectorize(f.sums, f.l);
-    f.sums.unroll(f.part).unroll(f.t);
-    in.vectorize(f.sums.update().reorder(f.l, f.part, f.t, f.blocks.x), f.l);
-    f.sums.update().unroll(f.part).unroll(f.t);
-    f.scale.compute_at(f.sums, f.blocks.x).store_in(MemoryType::Register).bound_extent(f.l, full_panel);
-    in.vectorize(f.scale, f.l);
-    f.product.compute_at(f.sums, f.blocks.x).store_in(MemoryType::Register).bound_extent(f.l, full_panel).bound_extent(f.part, 2).bound_extent(f.t, rows);
-    in.vectorize(f.product, f.l);
-    f.product.unroll(f.part).unroll(f.t);
-    in.vectorize(f.product.update().reorder(f.l, f.part, f.t, f.r.x, f.r.y), f.l);
-    f.product.update().unroll(f.part).unroll(f.t).unroll(f.r.x);
+    // Between blocks the sums rest in L1: 24 loads and stores for 24 FMA a row of the block.
+    if (inside)
+        m.sums.compute_at(out, tile).bound_extent(m.l, full_panel).bound_extent(m.part, 2).bound_extent(m.t, rows);
+    else
+        m.sums.compute_at(out, panel).store_in(MemoryType::Stack).bound_extent(m.l, full_panel).bound_extent(m.part, 2).bound_extent(m.t, rows);
+    in.vectorize(m.sums, m.l);
+    m.sums.unroll(m.part).unroll(m.t);
+    in.vectorize(m.sums.update().reorder(m.l, m.part, m.t, m.panel, m.blocks.x), m.l);
+    m.sums.update().unroll(m.part).unroll(m.t);
+    m.scale.compute_root();
+    in.vectorize(m.scale, m.l);
+    m.product.compute_at(m.sums, m.panel).store_in(MemoryType::Register).bound_extent(m.l, full_panel).bound_extent(m.part, 2).bound_extent(m.t, rows);
+    in.vectorize(m.product, m.l);
+    m.product.unroll(m.part).unroll(m.t);
+    in.vectorize(m.product.update().reorder(m.l, m.part, m.t, m.r.x, m.r.y), m.l);
+    m.product.update().unroll(m.part).unroll(m.t).unroll(m.r.x);
+}
+
+void schedule_queries(FullQueries &f, int lanes) {
+    const Lanes in{lanes};
+    f.query_gradient.vectorize(f.c, lanes, guard).never_partition(f.t);
+    f.pack.reorder(f.l, f.part, f.panel, f.t);
+    in.vectorize(f.pack, f.l);
+    f.pack.unroll(f.part).never_partition(f.t).always_partition(f.panel).compute_with(f.query_gradient, f.t);
+    f.alone.compute_at(f.query_gradient, f.t).hoist_storage_root().vectorize(f.c, lanes, guard);
 }
 
 }  // namespace
@@ -55,14 +67,21 @@ FullMixPlan plan_aft_full_mix(const Request &request) {
         const bool mix = request.part == "mix";
         const int rows = knobs.only(mix, "tile_rows", registers == 32 ? 12 : 3, {2, 3, 4, 6, 12}, "two accumulators a row and vector; a vector of keys feeds this many FMA");
         const int unroll = knobs.only(mix, "unroll", 4, {1, 2, 4}, "weights per turn of the sum");
+        const bool inside = knobs.only(mix, "panels_inside", 1, {0, 1}, "1: a tile's weights of a block stay in L1 for all panels; 0: a panel sums all blocks");
         knobs.require(!mix || rows * 2 * full_panel / lanes + 1 < registers, "accumulators and a broadcast fit the registers");
 
         FullMixPlan plan;
         plan.tile = {rows, unroll};
-        plan.forward = [=](FullForward &f) { schedule_forward(f, lanes); };
+        plan.forward = [=](FullForward &f) { schedule_sums(f.mix, f.out, f.c, f.t, lanes, inside); };
+        plan.backward = [=](FullBackward &f) { schedule_sums(f.mix, f.out, f.c, f.t, lanes, inside); };
+        plan.queries = [=](FullQueries &f) { schedule_queries(f, lanes); };
         plan.tiles = [=](FullTiles &f) {
             Var ko{"ko"}, ki{"ki"};
             f.out.bound(f.i, 0, full_granule);
+            if (!f.piece.defined()) {
+                f.out.vectorize(f.i).parallel(f.tile).never_partition(f.tile).always_partition(f.k);
+                return;
+            }
             f.out.split(f.k, ko, ki, lanes, guard).reorder(f.i, ki, ko, f.tile).unroll(f.i).parallel(f.tile).never_partition({f.tile});
             f.piece.compute_at(f.out, ko).store_in(MemoryType::Stack).bound_extent(f.i, full_granule).vectorize(f.k, lanes, TailStrategy::RoundUp).unroll(f.i);
         };

@@ -16,11 +16,34 @@ using namespace Halide;
 
 struct Numbers {
     int lanes, unroll;
+    bool panels_outside = false;  // loop order: jo outside io
 };
 
+void schedule_b(Gemm &g, int lanes) {
+    g.b_packed.compute_at(g.c, g.blocks).store_in(MemoryType::Heap);
+    g.b_packed.bound_extent(g.j, g.extents.columns).align_storage(g.j, lanes).vectorize(g.j, lanes).unroll(g.j).parallel(g.panel);
+    if (g.layout == GemmLayout::nt) {  // a tile of lanes x columns through the stack instead of gathers
+        Var ko{"ko"}, ki{"ki"};
+        g.b_packed.split(g.k, ko, ki, lanes, TailStrategy::RoundUp).reorder(g.j, ki, ko, g.panel).unroll(ki);
+        g.b_tile.compute_at(g.b_packed, ko).store_in(MemoryType::Stack).vectorize(g.k, lanes).unroll(g.j);
+    }
+}
+
+void schedule_a(Gemm &g, int lanes, Var io) {
+    const int rows = g.extents.rows, depth = g.extents.depth;
+    g.a_packed.compute_at(g.c, io);
+    if (g.layout == GemmLayout::tn) {
+        g.a_packed.store_in(MemoryType::Stack).bound_extent(g.i, rows).bound_storage(g.k, depth + lanes);
+        g.a_packed.reorder(g.i, g.k, g.panel).vectorize(g.i, rows);
+    } else {
+        // A row stride that is no power of two keeps the rows of a tile in different sets of L1.
+        g.a_packed.store_in(MemoryType::Stack).bound_extent(g.i, rows).bound_storage(g.k, depth + 16).vectorize(g.k, lanes, TailStrategy::GuardWithIf);
+    }
+}
+
 void schedule_gemm(Gemm &g, const Numbers &n) {
-    const int rows = g.extents.rows, columns = g.extents.columns, depth = g.extents.depth;
-    const bool packed = g.extents.packed;
+    const int rows = g.extents.rows, columns = g.extents.columns;
+    const bool blocked = g.extents.blocked;
     const auto guard = TailStrategy::GuardWithIf;
     const int lanes = n.lanes;
     Var io{"io"}, ii{"ii"}, jo{"jo"}, ji{"ji"}, jb{"jb"};
@@ -31,7 +54,9 @@ void schedule_gemm(Gemm &g, const Numbers &n) {
         tiles.vectorize(ji, columns).unroll(ii);
     else
         tiles.vectorize(ji, lanes).unroll(ji).unroll(ii);
-    if (packed)
+    if (blocked && n.panels_outside)
+        tiles.reorder(ji, ii, io, jo, g.blocks, jb).parallel(jo);
+    else if (blocked)
         tiles.reorder(ji, ii, jo, io, g.blocks, jb).parallel(io);
     else
         tiles.reorder(ji, ii, io, jo, g.blocks, jb).parallel(jb);
@@ -39,10 +64,10 @@ void schedule_gemm(Gemm &g, const Numbers &n) {
     // Halide partitions the outermost loop that it can and leaves its first and last turn as they are, inner loops included: here
     // the loops over blocks, of which most products have one, whose packing would then read element by element.
     // So only the loops that copy are partitioned, and those of the tile test a guard that costs nothing.
-    if (packed) tiles.never_partition({jb, g.blocks}).always_partition(jo);
+    if (blocked) tiles.never_partition({jb, g.blocks}).always_partition(jo);
 
     // The accumulators: a register tile, never memory.
-    g.product.compute_at(g.c, packed ? jo : io).store_in(MemoryType::Register);
+    g.product.compute_at(g.c, blocked && !n.panels_outside ? jo : io).store_in(MemoryType::Register);
     g.product.bound_extent(g.j, columns).bound_extent(g.i, rows).unroll(g.i);
     if (g.inner_products()) {
         g.product.unroll(g.j);
@@ -54,24 +79,9 @@ void schedule_gemm(Gemm &g, const Numbers &n) {
     }
     g.product.vectorize(g.j, lanes).unroll(g.j);
     g.product.update().reorder(g.j, g.i, g.r).vectorize(g.j, lanes).unroll(g.j).unroll(g.i).unroll(g.r, n.unroll, guard);
-    if (!packed) return;
-
-    g.b_packed.compute_at(g.c, g.blocks).store_in(MemoryType::Heap);
-    g.b_packed.bound_extent(g.j, columns).align_storage(g.j, lanes).vectorize(g.j, lanes).unroll(g.j).parallel(g.panel);
-    if (g.layout == GemmLayout::nt) {  // a tile of lanes x columns through the stack instead of gathers
-        Var ko{"ko"}, ki{"ki"};
-        g.b_packed.split(g.k, ko, ki, lanes, TailStrategy::RoundUp).reorder(g.j, ki, ko, g.panel).unroll(ki);
-        g.b_tile.compute_at(g.b_packed, ko).store_in(MemoryType::Stack).vectorize(g.k, lanes).unroll(g.j);
-    }
-
-    g.a_packed.compute_at(g.c, io);
-    if (g.layout == GemmLayout::tn) {
-        g.a_packed.store_in(MemoryType::Stack).bound_extent(g.i, rows).bound_storage(g.k, depth + lanes);
-        g.a_packed.reorder(g.i, g.k, g.panel).vectorize(g.i, rows);
-    } else {
-        // A row stride that is no power of two keeps the rows of a tile in different sets of L1.
-        g.a_packed.store_in(MemoryType::Stack).bound_extent(g.i, rows).bound_storage(g.k, depth + 16).vectorize(g.k, lanes, guard);
-    }
+    if (!blocked) return;
+    if (g.extents.pack_b) schedule_b(g, lanes);
+    if (g.extents.pack_a) schedule_a(g, lanes, io);
 }
 
 }  // namespace
@@ -86,12 +96,12 @@ GemmPlan plan_gemm(const Request &request, GemmLayout layout) {
             const int rows = single ? 1 : knobs("tile_rows", registers == 32 ? 5 : 3, {3, 5}, "rows of A that a vector of B feeds");
             const int columns = knobs("tile_columns", single ? 8 : 4, {4, 8, 16}, "rows of B read at once: streams for the prefetcher");
             knobs.require(rows * columns + rows + 1 <= registers, "accumulators, vectors of A and one of B fit the registers");
-            return {{.rows = rows, .columns = columns, .depth = 0, .panels = 8, .packed = false, .lanes = lanes}, [=](Gemm &g) { schedule_gemm(g, {lanes, 1}); }};
+            return {{.rows = rows, .columns = columns, .depth = 0, .panels = 8, .blocked = false, .lanes = lanes}, [=](Gemm &g) { schedule_gemm(g, {lanes, 1}); }};
         }
         if (request.variant == "skinny") {
             const int vectors = knobs("tile_vectors", 2, {1, 2, 4}, "columns of B in flight hide the memory latency");
             const int unroll = knobs("unroll", 4, {1, 2, 4, 8}, "steps of k per turn");
-            return {{.rows = 8, .columns = vectors * lanes, .depth = 0, .panels = 8, .packed = false},
+            return {{.rows = 8, .columns = vectors * lanes, .depth = 0, .panels = 8, .blocked = false},
                     [=](Gemm &g) { schedule_gemm(g, {lanes, unroll}); }};
         }
         const int vectors = knobs("tile_vectors", 2, {2, 3}, "each broadcast of A feeds this many FMA");
@@ -101,9 +111,16 @@ GemmPlan plan_gemm(const Request &request, GemmLayout layout) {
         const int depth = knobs("depth", 512, {256, 320, 512, 1024}, "a row panel of A stays in L1, a panel of B in L2");
         const int width = knobs("width", 512, {256, 512, 1024}, "depth x width x 4 bytes: half of L2");
         const int unroll = knobs("unroll", 4, {1, 2, 4, 8}, "steps of k per turn");
+        const bool pack_a = knobs.later("pack_a", 1, {0, 1}, "0: rows of A are read where they lie: no copy, but far apart");
+        knobs.require(pack_a || layout == GemmLayout::tn || rows <= 8, "rows of A that are read where they lie take an address register each, of 16");
+        const bool pack_b = layout == GemmLayout::nt || knobs.later("pack_b", 1, {0, 1}, "0: rows of B, which lie along the vector, are read in place");
+        const bool panels_outside = knobs.later("panels_outside", 0, {0, 1}, "loop order: 0 a row panel of A stays in L1, 1 a panel of B does");
+        knobs.require(!panels_outside || !pack_a, "packed rows of A are shared by the panels inside their loop");
         const int columns = vectors * lanes;
-        return {{.rows = rows, .columns = columns, .depth = depth, .panels = width / columns, .packed = true},
-                [=](Gemm &g) { schedule_gemm(g, {lanes, unroll}); }};
+        knobs.require(rows * depth * 4 <= machine.l1_bytes, "a row panel of A fits L1");
+        knobs.require(columns * depth * 4 <= machine.l2_bytes / 2, "a panel of B fits half of L2");
+        return {{.rows = rows, .columns = columns, .depth = depth, .panels = width / columns, .blocked = true, .pack_a = pack_a, .pack_b = pack_b},
+                [=](Gemm &g) { schedule_gemm(g, {lanes, unroll, panels_outside}); }};
     });
 }
 

@@ -5,30 +5,12 @@
 
 #include "aft/error.h"
 #include "models/mixers/full.h"
-#include "tests/reference/aft_oracle.h"
+#include "tests/operators/mixer_problem.h"
 
 namespace aft {
 namespace {
 
 using namespace reference;
-
-Tensors problem(int64_t B, int64_t T, int64_t C, int64_t D, double keys = 1) {
-    Tensors in = {{"query", random_tensor({B, T, C}, 1, 1)}, {"key", random_tensor({B, T, C}, keys, 2)}, {"value", random_tensor({B, T, C}, 1, 3)},
-                  {"output_gradient", random_tensor({B, T, C}, 1, 4)}};
-    if (D)
-        in["bias_u"] = random_tensor({T, D}, 0.5, 5), in["bias_v"] = random_tensor({T, D}, 0.5, 6);
-    else
-        in["position_bias"] = random_tensor({T, T}, 1, 5);
-    return in;
-}
-
-MixerTensors tensors(const Tensors &in) {
-    const auto given = [&](const char *name) { return in.contains(name) ? in.at(name) : Tensor(); };
-    MixerTensors x;
-    x.query = given("query"), x.key = given("key"), x.value = given("value");
-    x.position_bias = given("position_bias"), x.bias_u = given("bias_u"), x.bias_v = given("bias_v");
-    return x;
-}
 
 // Every result of `found` against the oracle's of `like`, in the contract's bound.
 void expect_equal(const Tensors &found, const Tensors &like, bool causal) {
@@ -44,7 +26,7 @@ void expect_equal(const Tensors &found, const Tensors &like, bool causal) {
 // Multiples of 1/64 and a shift of 2^7: the shifted inputs are exact, so the results must agree.
 TEST(AftFullIdentities, ShiftsOfKeyColumnsAndBiasRowsChangeNothing) {
     for (bool causal : {true, false}) {
-        Tensors in = problem(2, 40, 5, 0), shifted = in;
+        Tensors in = biased_problem(2, 40, 5, 0), shifted = in;
         for (const char *name : {"key", "position_bias"}) {
             Tensor x = in[name].clone();
             for (int64_t n = 0; n < x.elements(); n++) x.data()[n] = std::round(x.data()[n] * 64) / 64;
@@ -62,8 +44,8 @@ TEST(AftFullIdentities, DecodingEqualsTheParallelForm) {
     for (int64_t D : {0, 6})
         for (double keys : {1.0, 80.0, 4000.0})
             for (int64_t prefilled : {0, 20}) {
-                const Tensors in = problem(B, T, C, D, keys);
-                const MixerTensors all = tensors(in);
+                const Tensors in = biased_problem(B, T, C, D, keys);
+                const MixerTensors all = mixer_tensors(in);
                 const auto part = [&](int64_t begin, int64_t end) {
                     MixerTensors x = all;
                     for (Tensor *y : {&x.query, &x.key, &x.value}) *y = y->slice(1, begin, end);
@@ -92,8 +74,8 @@ TEST(AftFullIdentities, DecodingEqualsTheParallelForm) {
 
 // Parameter gradients are added to, activation gradients overwritten.
 TEST(AftFullIdentities, ParameterGradientsAccumulate) {
-    const Tensors in = problem(2, 21, 5, 4);
-    const MixerTensors x = tensors(in);
+    const Tensors in = biased_problem(2, 21, 5, 4);
+    const MixerTensors x = mixer_tensors(in);
     MixerTensors dx;
     for (auto member : {&MixerTensors::query, &MixerTensors::key, &MixerTensors::value, &MixerTensors::bias_u, &MixerTensors::bias_v})
         dx.*member = Tensor((x.*member).shape()), (dx.*member).fill(0);
@@ -117,22 +99,9 @@ size_t peak(int64_t T, bool causal) {
     const FullSettings before = full_settings();
     full_settings().workspace_bytes = 0;  // as at the lengths where T x T does not fit
     full_settings().block = 64;
-    const Tensors in = problem(1, T, 4, 2);
-    const MixerTensors x = tensors(in);
-    MixerTensors dx;
-    for (auto member : {&MixerTensors::query, &MixerTensors::key, &MixerTensors::value, &MixerTensors::bias_u, &MixerTensors::bias_v})
-        dx.*member = Tensor((x.*member).shape()), (dx.*member).fill(0);
-    const auto mixer = make_mixer({MixerKind::full, causal, 0});
-    Arena arena;
-    for (int pass = 0; pass < 2; pass++) {  // the second in one block, so that the peak counts no gaps
-        arena.reset();
-        MixerSaved saved;
-        Tensor output({1, T, 4});
-        mixer->forward(x, output, saved, arena);
-        mixer->backward(x, saved, in.at("output_gradient"), dx, arena);
-    }
+    const size_t peak = peak_of_passes({MixerKind::full, causal, 0}, biased_problem(1, T, 4, 2));
     full_settings() = before;
-    return arena.peak();
+    return peak;
 }
 
 TEST(AftFullMemory, GrowsLinearlyWithLength) {

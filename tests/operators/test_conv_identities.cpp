@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "aft/error.h"
-#include "tests/reference/aft_oracle.h"
+#include "tests/operators/mixer_problem.h"
 
 namespace aft {
 namespace {
@@ -13,9 +13,9 @@ using namespace reference;
 
 constexpr int64_t B = 2, T = 45, H = 3, G = 7, C = H * G, taps = 8;
 
-Tensors problem() {
-    return {{"query", random_tensor({B, T, C}, 1, 1)}, {"key", random_tensor({B, T, H}, 1, 2)}, {"value", random_tensor({B, T, C}, 1, 3)},
-            {"output_gradient", random_tensor({B, T, C}, 1, 4)}, {"filter", random_tensor({H, taps}, 1, 5)}};
+Tensors problem(int64_t b = B, int64_t t = T, int64_t c = C, int64_t h = H) {
+    return {{"query", random_tensor({b, t, c}, 1, 1)}, {"key", random_tensor({b, t, h}, 1, 2)}, {"value", random_tensor({b, t, c}, 1, 3)},
+            {"output_gradient", random_tensor({b, t, c}, 1, 4)}, {"filter", random_tensor({h, taps}, 1, 5)}};
 }
 
 // The key of its head for each channel.
@@ -145,28 +145,10 @@ TEST(AftConvDecoding, StepsAreTheRowsOfTheParallelForm) {
     EXPECT_THROW(make_mixer({MixerKind::conv, false, 0})->start({}, 1, 4, 8), Error);
 }
 
-size_t peak(int64_t length, bool causal) {
-    const int64_t width = 16, heads = 4;
-    MixerTensors x, dx;
-    x.query = random_tensor({1, length, width}, 1, 1), x.key = random_tensor({1, length, heads}, 1, 2), x.value = random_tensor({1, length, width}, 1, 3);
-    x.filter = random_tensor({heads, taps}, 1, 5);
-    dx.query = Tensor(x.query.shape()), dx.key = Tensor(x.key.shape()), dx.value = Tensor(x.value.shape()), dx.filter = Tensor(x.filter.shape());
-    dx.filter.fill(0);
-    const auto mixer = make_mixer({MixerKind::conv, causal, 0});
-    Arena arena;
-    for (int pass = 0; pass < 2; pass++) {  // the second in one block, so that the peak counts no gaps
-        arena.reset();
-        MixerSaved saved;
-        Tensor output({1, length, width});
-        mixer->forward(x, output, saved, arena);
-        mixer->backward(x, saved, x.query, dx, arena);
-    }
-    return arena.peak();
-}
-
 TEST(AftConvMemory, GrowsLinearlyWithLength) {
     for (bool causal : {true, false}) {
-        const size_t one = peak(16384, causal), two = peak(32768, causal);
+        const auto peak = [&](int64_t length) { return peak_of_passes({MixerKind::conv, causal, 0}, problem(1, length, 16, 4)); };
+        const size_t one = peak(16384), two = peak(32768);
         EXPECT_LT(double(two), 2.1 * double(one)) << "causal " << causal;
         EXPECT_LT(two, size_t(32) << 20);  // 32768 x 32768 floats would be 4 GiB
     }

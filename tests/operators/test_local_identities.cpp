@@ -4,30 +4,12 @@
 #include <cmath>
 
 #include "aft/error.h"
-#include "tests/reference/aft_oracle.h"
+#include "tests/operators/mixer_problem.h"
 
 namespace aft {
 namespace {
 
 using namespace reference;
-
-Tensors problem(int64_t B, int64_t T, int64_t C, int64_t D, double keys = 1) {
-    Tensors in = {{"query", random_tensor({B, T, C}, 1, 1)}, {"key", random_tensor({B, T, C}, keys, 2)}, {"value", random_tensor({B, T, C}, 1, 3)},
-                  {"output_gradient", random_tensor({B, T, C}, 1, 4)}};
-    if (D)
-        in["bias_u"] = random_tensor({T, D}, 0.5, 5), in["bias_v"] = random_tensor({T, D}, 0.5, 6);
-    else
-        in["position_bias"] = random_tensor({T, T}, 1, 5);
-    return in;
-}
-
-MixerTensors tensors(const Tensors &in) {
-    const auto given = [&](const char *name) { return in.contains(name) ? in.at(name) : Tensor(); };
-    MixerTensors x;
-    x.query = given("query"), x.key = given("key"), x.value = given("value");
-    x.position_bias = given("position_bias"), x.bias_u = given("bias_u"), x.bias_v = given("bias_v");
-    return x;
-}
 
 // The results that both have, each within the contract's bound of the truth (`magnitudes`), hence within twice of each other.
 void expect_same(const Tensors &a, const Tensors &b, const Results &magnitudes, int64_t T) {
@@ -43,7 +25,7 @@ void expect_same(const Tensors &a, const Tensors &b, const Results &magnitudes, 
 TEST(AftLocalIdentities, NoWindowIsSimple) {
     constexpr int64_t T = 70;
     for (bool causal : {true, false}) {
-        const Tensors in = problem(2, T, 19, 0);
+        const Tensors in = biased_problem(2, T, 19, 0);
         Tensors plain = in;
         plain.erase("position_bias");
         Tensors local = run_mixer({MixerKind::local, causal, 0}, in);
@@ -59,7 +41,7 @@ TEST(AftLocalIdentities, AWindowOfAllIsFull) {
     for (bool causal : {true, false})
         for (int64_t D : {0, 6})
             for (int64_t window : {T, T + 1, 10 * T}) {
-                const Tensors in = problem(2, T, 19, D);
+                const Tensors in = biased_problem(2, T, 19, D);
                 expect_same(run_mixer({MixerKind::local, causal, window}, in), run_mixer({MixerKind::full, causal, 0}, in), aft_bias_oracle(to_arrays(in), causal, window), T);
             }
 }
@@ -69,7 +51,7 @@ TEST(AftLocalIdentities, AWindowOfAllIsFull) {
 TEST(AftLocalIdentities, ShiftsOfKeyColumnsChangeNothing) {
     constexpr int64_t T = 60, C = 5;
     for (bool causal : {true, false}) {
-        Tensors in = problem(2, T, C, 4), shifted = in;
+        Tensors in = biased_problem(2, T, C, 4), shifted = in;
         Tensor keys = in["key"].clone();
         for (int64_t n = 0; n < keys.elements(); n++) keys.data()[n] = std::round(keys.data()[n] * 64) / 64;
         in["key"] = keys, shifted["key"] = keys.clone();
@@ -85,9 +67,9 @@ TEST(AftLocalDecoding, StepsAreTheRowsOfTheParallelForm) {
         for (double keys : {1.0, 80.0, 4000.0})
             for (int64_t window : {0, 1, 7, 60})
                 for (int64_t prompt : {0, 5, 30}) {
-                    Tensors in = problem(B, T, C, D, keys);
+                    Tensors in = biased_problem(B, T, C, D, keys);
                     for (int64_t c = 0; c < C; c++) in["key"].data()[(T - 2) * C + c] += 9000;  // one huge key near the end
-                    const MixerTensors all = tensors(in);
+                    const MixerTensors all = mixer_tensors(in);
                     const auto part = [&](int64_t begin, int64_t end) {
                         MixerTensors x = all;
                         for (Tensor *y : {&x.query, &x.key, &x.value}) *y = y->slice(1, begin, end);
@@ -117,34 +99,17 @@ TEST(AftLocalDecoding, StepsAreTheRowsOfTheParallelForm) {
 // 3 C for what left the window (in double: two floats each), 2 s C for the ring; nothing that grows with the length.
 TEST(AftLocalDecoding, StateIsConstant) {
     const int64_t B = 2, C = 48, window = 32;
-    const Tensors in = problem(1, 40, C, 4);
-    const MixerState state = make_mixer({MixerKind::local, true, window})->start(tensors(in), B, C, 1 << 20);
+    const Tensors in = biased_problem(1, 40, C, 4);
+    const MixerState state = make_mixer({MixerKind::local, true, window})->start(mixer_tensors(in), B, C, 1 << 20);
     int64_t bytes = 0;
     for (const Tensor &tensor : state.tensors) bytes += tensor.elements() * (tensor.dtype() == DType::f64 ? 8 : 4);
     EXPECT_LE(bytes, B * (3 * C * 8 + 2 * window * C * 4));
 }
 
-size_t peak(int64_t T, bool causal) {
-    const Tensors in = problem(1, T, 16, 4);
-    const MixerTensors x = tensors(in);
-    MixerTensors dx;
-    for (auto member : {&MixerTensors::query, &MixerTensors::key, &MixerTensors::value, &MixerTensors::bias_u, &MixerTensors::bias_v})
-        dx.*member = Tensor((x.*member).shape()), (dx.*member).fill(0);
-    const auto mixer = make_mixer({MixerKind::local, causal, 8});
-    Arena arena;
-    for (int pass = 0; pass < 2; pass++) {  // the second in one block, so that the peak counts no gaps
-        arena.reset();
-        MixerSaved saved;
-        Tensor output({1, T, 16});
-        mixer->forward(x, output, saved, arena);
-        mixer->backward(x, saved, in.at("output_gradient"), dx, arena);
-    }
-    return arena.peak();
-}
-
 TEST(AftLocalMemory, GrowsLinearlyWithLength) {
     for (bool causal : {true, false}) {
-        const size_t one = peak(16384, causal), two = peak(32768, causal);
+        const auto peak = [&](int64_t T) { return peak_of_passes({MixerKind::local, causal, 8}, biased_problem(1, T, 16, 4)); };
+        const size_t one = peak(16384), two = peak(32768);
         EXPECT_LT(double(two), 2.1 * double(one)) << "causal " << causal;
         EXPECT_LT(two, size_t(32) << 20);  // 32768 x 32768 floats would be 4 GiB
     }

@@ -56,8 +56,8 @@ Tensor keys_of(const Full &f) {
 OperatorCase full(const Full &f) {
     OperatorCase c;
     c.name = name_of(f);
-    c.kernels = {"aft_full_range_f32", "aft_full_reference_f32", "aft_full_weights_f32", "aft_full_tiles_f32",  "aft_full_forward_f32",
-                 "aft_full_pack_f32",  "aft_full_gate_f32",      "aft_full_rescale_f32", "aft_full_keys_f32",   "aft_full_bias_f32"};
+    c.kernels = {"aft_full_range_f32",   "aft_full_reference_f32", "aft_full_weights_f32",      "aft_full_tiles_f32", "aft_full_forward_f32",
+                 "aft_full_queries_f32", "aft_full_backward_f32",  "aft_full_column_tiles_f32", "aft_full_pairs_f32", "aft_full_bias_f32"};
     if (f.D && f.bias > 8) c.kernels.insert(c.kernels.end(), {"aft_full_reference_f64", "aft_full_weights_f64", "aft_full_products_f64"});
     c.bound = aft_bound(f.T);
     c.inputs = [=] {

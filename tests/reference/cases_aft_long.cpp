@@ -112,7 +112,7 @@ OperatorCase long_case(const Long &f) {
     OperatorCase c;
     c.name = std::string("aft_") + name_of(f.kind) + (f.kind == MixerKind::local ? " window=" + std::to_string(f.window) : "") + (f.causal ? " causal" : " bidirectional") +
              " factors=64 B=1 T=65536 C=64" + (f.hard ? " keys=80,last=9000" : " keys=1");
-    c.kernels = {f.kind == MixerKind::full ? "aft_full_pack_f32" : f.causal ? "aft_window_causal_forward_f32" : "aft_window_both_forward_f32"};
+    c.kernels = {f.kind == MixerKind::full ? "aft_full_pairs_f32" : f.causal ? "aft_window_causal_forward_f32" : "aft_window_both_forward_f32"};
     c.bound = aft_bound(T);
     c.large = true;
     c.inputs = [=] { return inputs(f); };

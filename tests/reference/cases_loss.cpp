@@ -1,18 +1,23 @@
-// Softmax cross-entropy: loss and gradient, ignored targets, in place, loss only.
+// Softmax cross-entropy: loss and gradient, ignored targets, in place, loss only; short rows by one kernel, long ones by two.
 #include <cmath>
 
 #include "kernel_table.h"
+#include "models/layers/cross_entropy.h"
 #include "tests/reference/operator_case.h"
 #include "tests/reference/strided.h"
 
 namespace aft::reference {
 namespace {
 
-OperatorCase cross_entropy(int64_t R, int64_t V, float smoothing, float logit_scale, float offset) {
+OperatorCase cross_entropy(int64_t R, int64_t V, float smoothing, float logit_scale, float offset, bool pieces = false) {
     OperatorCase c;
     c.name = "softmax_cross_entropy R=" + std::to_string(R) + " V=" + std::to_string(V) + " smoothing=" + std::to_string(int(100 * smoothing)) +
              "% logits=" + std::to_string(int(logit_scale)) + "+" + std::to_string(int(offset));
-    c.kernels = {"softmax_cross_entropy_f32", "softmax_cross_entropy_loss_f32"};
+    c.kernels = {"softmax_cross_entropy_loss_f32"};
+    if (pieces)
+        c.kernels.insert(c.kernels.end(), {"softmax_pieces_f32", "softmax_from_pieces_f32"});
+    else
+        c.kernels.push_back("softmax_cross_entropy_f32");
     c.bound = 16;
     const float scale = 0.25f;
     c.inputs = [=] {
@@ -26,8 +31,9 @@ OperatorCase cross_entropy(int64_t R, int64_t V, float smoothing, float logit_sc
         const KernelTable &k = kernels();
         const Tensor logits = with_gaps(in.at("logits")), &targets = in.at("targets");
         Tensor loss({R}), loss_only({R}), loss_in_place({R}), dlogits = with_gaps(Tensor({R, V})), in_place = in.at("logits").clone();
-        k.softmax_cross_entropy_f32(logits, targets, smoothing, scale, loss, dlogits);
-        k.softmax_cross_entropy_f32(in_place, targets, smoothing, scale, loss_in_place, in_place);
+        Arena arena;
+        softmax_cross_entropy(logits, targets, smoothing, scale, loss, dlogits, arena);
+        softmax_cross_entropy(in_place, targets, smoothing, scale, loss_in_place, in_place, arena);
         k.softmax_cross_entropy_loss_f32(logits, targets, smoothing, loss_only);
         return Tensors{{"output", loss}, {"loss_only", loss_only}, {"loss_in_place", loss_in_place}, {"logits_gradient", dlogits}, {"in_place", in_place}};
     };
@@ -66,6 +72,10 @@ const RegisterCases registered([] {
         for (float smoothing : {0.0f, 0.1f}) cases.push_back(cross_entropy(R, V, smoothing, 2, 0));
     cases.push_back(cross_entropy(5, 256, 0.1f, 1, 10000));
     cases.push_back(cross_entropy(5, 257, 0, 80, -1000));
+    for (const auto &[R, V] : {std::pair<int64_t, int64_t>{3, 2048}, {1, 2049}, {70, 2303}, {2, 40000}})
+        for (float smoothing : {0.0f, 0.1f}) cases.push_back(cross_entropy(R, V, smoothing, 2, 0, true));
+    cases.push_back(cross_entropy(5, 2500, 0.1f, 1, 10000, true));
+    cases.push_back(cross_entropy(5, 2065, 0, 80, -1000, true));
     return cases;
 });
 

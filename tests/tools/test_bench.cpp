@@ -60,6 +60,9 @@ TEST(Bench, JsonHasGoogleBenchmarksForm) {
         for (const char *key : {"real_time", "cpu_time", "iterations", "share_of_limit", "flops_per_second", "bytes_per_second"}) EXPECT_GT(entry.at(key).get<double>(), 0) << key;
         EXPECT_GE(entry.at("spread").get<double>(), 0);
         EXPECT_GT(found.at("context").at("limits").at("fma_flops_per_second").get<double>(), 0);
+        for (const char *level : {"L1", "L2", "L3", "DRAM"})
+            for (const char *loop : {"read", "copy", "three_reads_one_write", "update"})
+                EXPECT_GT(found.at("context").at("limits").at(level).at(std::string(loop) + "_bytes_per_second").get<double>(), 0) << level << " " << loop;
     }
 }
 

@@ -81,7 +81,7 @@ TEST(BenchStep, CountsTheModelsFlops) {
 }
 
 TEST(BenchStep, RefusesWhatIsWrong) {
-    for (const char *arguments : {"step --preset nothing", "step --batch 0", "step --samples 0", "step --peer jax", "step --peer-forms quick", "decode --batch 0", "decode --peer torch", "nothing"})
+    for (const char *arguments : {"step --preset nothing", "step --batch 0", "step --samples 0", "step --peer jax", "step --peer-forms quick", "step --peer-forms formula", "decode --batch 0", "decode --peer torch", "nothing"})
         EXPECT_EQ(run_aft(std::string("bench ") + arguments).code, 2) << arguments;
 }
 

@@ -118,8 +118,12 @@ TEST(BenchPeer, RealPyTorchDoesEveryWorkload) {
     std::ofstream(folder / "tiny.txt") << "gemm_* M=16,N=24,K=8\naft_simple_* B=2,T=8,C=16\naft_full_* B=2,T=8,C=16,D=4\naft_local_* B=2,T=8,C=16,D=4,W=3\naft_conv_* B=2,T=8,C=16,H=4,S=3\n"
                                           "*layer_norm_* R=16,C=32\ngelu_* R=16,C=32\nadd_f32 R=16,C=32\ncolumn_sum_f32 R=16,C=32\ndropout_* R=16,C=32\nsoftmax_cross_entropy_f32 R=16,V=33\n"
                                           "embedding_* B=2,T=8,C=16\nadamw_f32 N=1000\nsum_of_squares_f32 N=5000\n";
-    const Ran ran = run_aft("bench --json --samples 1 --min-time 0 --threads 1 --peer torch --peer-forms eager,bf16 --peer-python " + real_python() + " --shapes " + (folder / "tiny.txt"));
-    for (const json &entry : benchmarks_of(ran)) EXPECT_TRUE(entry.contains("torch_eager_time") && entry.contains("torch_bf16_time")) << entry.at("name");
+    const Ran ran = run_aft("bench --json --samples 1 --min-time 0 --threads 1 --peer torch --peer-forms eager,bf16,formula --peer-python " + real_python() + " --shapes " + (folder / "tiny.txt"));
+    for (const json &entry : benchmarks_of(ran)) {
+        const std::string name = entry.at("name");
+        EXPECT_TRUE(entry.contains("torch_eager_time") && entry.contains("torch_bf16_time")) << name;
+        EXPECT_EQ(entry.contains("torch_formula_time"), name.starts_with("aft_local_")) << name;
+    }
     const json steps = benchmarks_of(run_aft("bench step --json --preset tiny-local --context 32 --batch 1 --samples 1 --peer torch --peer-forms eager,bf16 --peer-python " + real_python()));
     EXPECT_EQ(steps.size(), 3u);
 }

@@ -89,6 +89,23 @@ TEST(Tune, FindsAndResumesWithoutRepeating) {
     EXPECT_EQ(c.at("tried"), 5);
 }
 
+TEST(Tune, TriesGivenValuesFirst) {
+    const Folder folder;
+    const auto tried = [&](const std::string &more) {
+        const Outcome outcome = run_aft(tune_add(folder, more));
+        EXPECT_EQ(outcome.code, 0) << outcome.err;
+        return outcome.code == 0 ? json::parse(outcome.out)["kernels"][0] : json{{"tried", -1}, {"resumed", -1}};
+    };
+    EXPECT_EQ(tried("--candidates 1 --try rows_per_task:4,vectors:4").at("resumed"), 0);
+    EXPECT_EQ(tried("--candidates 1 --resume --try vectors:1,rows_per_task:64").at("resumed"), 0);
+    const json both = tried("--candidates 3 --resume --try rows_per_task:4,vectors:4 --try rows_per_task:64,vectors:1 --try rows:2");
+    EXPECT_EQ(both.at("resumed"), 2);
+    EXPECT_EQ(both.at("tried"), 3);
+    const Outcome wrong = run_aft(tune_add(folder, "--try vectors=4"));
+    EXPECT_EQ(wrong.code, 2);
+    EXPECT_TRUE(holds(wrong.err, "no knob:value")) << wrong.err;
+}
+
 // One that works, one whose kernel is wrong when it is called in place (its vectors at the end of a row overlap), one that the
 // autoscheduler dies of: whatever it is, it is said, the run ends well, and nothing is recorded.
 TEST(Tune, AutoschedulersAreTriedBesideOurs) {
@@ -199,6 +216,10 @@ TEST(Tune, ComparesRecords) {
     const json change = json::parse(run_aft("tune --json --compare " + folder.file("old") + " " + folder.file("new")).out)["records"][0];
     EXPECT_EQ(change.at("knobs"), json({{"rows", {4, 8}}}));
     EXPECT_DOUBLE_EQ(change.at("shapes").at(0).at("ratio"), 0.5);
+    const Outcome text = run_aft("tune --compare " + folder.file("old") + " " + folder.file("new"));
+    EXPECT_EQ(text.code, 0) << text.err;
+    EXPECT_TRUE(holds(text.out, "k: other knobs  rows 4 -> 8")) << text.out;
+    EXPECT_TRUE(holds(text.out, "x 0.500")) << text.out;
 }
 
 // Each committed record is of a kernel of this build, under its own target, and the build took it: so its space is the

@@ -79,6 +79,38 @@ TEST(Records, TheFingerprintIsOfTheSpace) {
     EXPECT_NE(other.fingerprint(), fingerprint());
 }
 
+// A later knob leaves records that do not name it valid, at its default; a record that names it is of the whole space.
+TEST(Records, ALaterKnobKeepsOldRecords) {
+    const auto grown = [](Knobs &knobs) {
+        plan(knobs);
+        knobs.later("pack", 1, {0, 1}, "pack");
+        knobs.later("order", 0, {0, 1}, "order");
+    };
+    const auto read = [&](const std::string &file) { return choose(grown, "", file, [](const std::string &) { return true; }); };
+    Knobs now;
+    grown(now);
+    EXPECT_NE(now.fingerprint(), fingerprint());
+    Knobs between({{"pack", 0}});
+    plan(between);
+    between.later("pack", 1, {0, 1}, "pack");
+
+    const Records r;
+    const auto record = [&](const std::string &name, Knobs::Values values, const std::string &fingerprint) {
+        return r.write(name, json{{"knobs", values}, {"fingerprint", fingerprint}, {"target_features", "ours"}}.dump());
+    };
+    const std::string old = r.record("old.json", 8, 1, fingerprint());
+    EXPECT_EQ(read(old).origin(), old);
+    EXPECT_EQ(read(old).values(), (Knobs::Values{{"rows", 8}, {"vectors", 1}, {"pack", 1}, {"order", 0}}));
+    const std::string middle = record("middle.json", {{"rows", 8}, {"vectors", 1}, {"pack", 0}}, between.fingerprint());
+    EXPECT_EQ(read(middle).values(), (Knobs::Values{{"rows", 8}, {"vectors", 1}, {"pack", 0}, {"order", 0}}));
+    const std::string whole = record("whole.json", {{"rows", 8}, {"vectors", 1}, {"pack", 0}, {"order", 1}}, now.fingerprint());
+    EXPECT_EQ(read(whole).origin(), whole);
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(read(record("mixed.json", {{"rows", 8}, {"vectors", 1}, {"pack", 0}}, fingerprint())).origin(), "default");
+    EXPECT_EQ(read(r.record("stale.json", 8, 1, "0123456789abcdef")).origin(), "default");
+    EXPECT_NE(testing::internal::GetCapturedStderr().find("is not used"), std::string::npos);
+}
+
 TEST(Records, AFamilyIsOneVectorWidth) {
     const std::string avx2 = "x86-64-linux-sse41-avx-f16c-fma-avx2", avx512 = avx2 + "-avx512-avx512_skylake";
     const Halide::Target narrow(avx2), wide(avx512);

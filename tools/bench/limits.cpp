@@ -71,6 +71,7 @@ Bandwidth measure_bandwidth(const Probes &probe, int threads, int64_t bytes_per_
     found.read = rate(floats, [&](float *p) { return probe.read(p, floats); });
     found.copy = rate(2 * half, [&](float *p) { return probe.copy(p, p + half, half); });
     found.triad = rate(4 * quarter, [&](float *p) { return probe.triad(p, p + quarter, p + 2 * quarter, p + 3 * quarter, quarter); });
+    found.update = rate(2 * half, [&](float *p) { return probe.update(p, half); });
     return found;
 }
 
@@ -80,6 +81,11 @@ double Bandwidth::at(double written_share) const {
     const double share = std::clamp(written_share, 0.0, 0.5);
     const double low = share < 0.25 ? read : triad, high = share < 0.25 ? triad : copy, part = std::fmod(share, 0.25) / 0.25;
     return share == 0.5 ? copy : 1 / ((1 - part) / low + part / high);
+}
+
+double Bandwidth::seconds(const Workload &work) const {
+    const double in_place = 2 * work.updated, rest = work.bytes - in_place, written = work.written - work.updated;
+    return (in_place > 0 ? in_place / update : 0) + (rest > 0 ? rest / at(written / rest) : 0);
 }
 
 int Limits::level_of(double bytes) const {
@@ -133,8 +139,7 @@ std::string Bound::name() const { return by_memory ? level_name(level) : "FMA"; 
 Bound bound_of(const Workload &workload, const Limits &limits, bool cold) {
     Bound bound;
     bound.level = cold ? Limits::levels - 1 : limits.level_of(workload.bytes);
-    const double share = workload.bytes > 0 ? workload.written / workload.bytes : 0;
-    const double arithmetic = workload.flops / limits.fma, memory = workload.bytes / limits.bandwidth[size_t(bound.level)].at(share);
+    const double arithmetic = workload.flops / limits.fma, memory = limits.bandwidth[size_t(bound.level)].seconds(workload);
     bound.by_memory = memory > arithmetic;
     bound.seconds = std::max(arithmetic, memory);
     return bound;

@@ -2,7 +2,8 @@
 //
 // limit of a call = max(flops / FMA peak, bytes / bandwidth of the cache level that holds the call's data). The bandwidth
 // is that of a bare loop with the same share of writes: read only, 3 reads and 1 write, or copy, and between them by
-// linear interpolation of the time per byte.
+// linear interpolation of the time per byte. What is updated in place is held against a loop that does so: a line that is
+// written over without having been read is fetched first, which the bytes do not count.
 #pragma once
 #include <array>
 #include <string>
@@ -12,9 +13,10 @@
 namespace aft::tool {
 
 struct Bandwidth {  // bytes per second
-    double read = 0, copy = 0, triad = 0;
+    double read = 0, copy = 0, triad = 0, update = 0;
 
     double at(double written_share) const;
+    double seconds(const Workload &workload) const;
 };
 
 struct Limits {

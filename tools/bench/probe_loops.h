@@ -35,6 +35,15 @@ TARGET float copy(float *out, const float *a, int64_t count) {
     return out[0];
 }
 
+TARGET float update(float *a, int64_t count) {  // in place: 1 read and 1 write of the same lines
+    const Vector scale = SET(0.999f), shift = SET(0.0001f);
+    for (int64_t n = 0; n < count; n += 8 * lanes) {
+#pragma GCC unroll 8
+        for (int r = 0; r < 8; r++) STORE(a + n + r * lanes, FMA(LOAD(a + n + r * lanes), scale, shift));
+    }
+    return a[0];
+}
+
 TARGET float triad(float *out, const float *a, const float *b, const float *c, int64_t count) {  // 3 reads, 1 write
     for (int64_t n = 0; n < count; n += 4 * lanes) {
 #pragma GCC unroll 4

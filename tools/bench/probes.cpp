@@ -41,8 +41,8 @@ constexpr int lanes = 16, accumulators = 24;  // of 32 registers
 #include "tools/bench/probe_loops.h"
 }  // namespace avx512
 
-const Probes all[] = {{"avx2", 2 * avx2::lanes * avx2::accumulators, avx2::fma, avx2::read, avx2::copy, avx2::triad},
-                      {"avx512", 2 * avx512::lanes * avx512::accumulators, avx512::fma, avx512::read, avx512::copy, avx512::triad}};
+const Probes all[] = {{"avx2", 2 * avx2::lanes * avx2::accumulators, avx2::fma, avx2::read, avx2::copy, avx2::update, avx2::triad},
+                      {"avx512", 2 * avx512::lanes * avx512::accumulators, avx512::fma, avx512::read, avx512::copy, avx512::update, avx512::triad}};
 
 }  // namespace
 

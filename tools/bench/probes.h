@@ -13,6 +13,7 @@ struct Probes {
     float (*fma)(int64_t repeats);
     float (*read)(const float *a, int64_t count);
     float (*copy)(float *out, const float *a, int64_t count);
+    float (*update)(float *a, int64_t count);
     float (*triad)(float *out, const float *a, const float *b, const float *c, int64_t count);
 };
 

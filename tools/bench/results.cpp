@@ -53,7 +53,7 @@ std::string format_limits(const Limits &one, const Limits &all) {
         const auto row = [&](const char *what, double x, double y) {
             text += fmt::format("{:<24}{:>12.1f}{:>12.1f}\n", fmt::format("{} {}, GB/s", level_name(level), what), x * 1e-9, y * 1e-9);
         };
-        row("read", a.read, b.read), row("copy", a.copy, b.copy), row("3 reads 1 write", a.triad, b.triad);
+        row("read", a.read, b.read), row("copy", a.copy, b.copy), row("3 reads 1 write", a.triad, b.triad), row("in place", a.update, b.update);
     }
     return text;
 }
@@ -95,7 +95,7 @@ json bench_context(const Limits *limits, double busy_cpus) {
         json measured = {{"threads", limits->threads}, {"target", limits->target}, {"fma_flops_per_second", limits->fma}};
         for (int level = 0; level < Limits::levels; level++) {
             const Bandwidth &b = limits->bandwidth[size_t(level)];
-            measured[level_name(level)] = {{"read_bytes_per_second", b.read}, {"copy_bytes_per_second", b.copy}, {"three_reads_one_write_bytes_per_second", b.triad}};
+            measured[level_name(level)] = {{"read_bytes_per_second", b.read}, {"copy_bytes_per_second", b.copy}, {"three_reads_one_write_bytes_per_second", b.triad}, {"update_bytes_per_second", b.update}};
         }
         context["limits"] = measured;
     }

@@ -186,6 +186,7 @@ using Runner = Report (*)(const Options &, const ModelConfig &, int64_t);
 
 int run(const Options &o, const Common &common, Runner runner) {
     check(o.peer);
+    if (std::ranges::count(o.peer.forms, "formula")) throw UsageError("--peer-forms: 'formula' is a form of operators, not of whole models");
     const ModelConfig config = model_of(o);
     const Neighbours neighbours;
     Limits limits = measure_limits(thread_count());

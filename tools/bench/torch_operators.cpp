@@ -15,7 +15,8 @@ void add_peer_options(CLI::App &app, PeerOptions &o, const std::string &group) {
     app.add_option("--peer", o.name, "Time the same in another program too, sample by sample in turn: torch")->group(group);
     app.add_option("--peer-python", o.python, "The Python that has PyTorch")->group(group)->capture_default_str();
     app.add_option("--peer-folder", o.folder, "Where the peer's programs are")->group(group)->capture_default_str();
-    app.add_option("--peer-forms", o.forms, "eager, compiled, bf16 (autocast), with commas")->check(CLI::IsMember({"eager", "compiled", "bf16"}))->delimiter(',')->group(group);
+    app.add_option("--peer-forms", o.forms, "eager, compiled, bf16 (autocast), formula (as the paper writes it, AFT-local), with commas")
+        ->check(CLI::IsMember({"eager", "compiled", "bf16", "formula"}))->delimiter(',')->group(group);
 }
 
 void check(const PeerOptions &o) {

@@ -20,6 +20,7 @@ struct Workload {
     double flops = 0;    // useful floating-point operations of one call; exp and division count once
     double bytes = 0;    // least memory traffic of one call: every input read once, every output written once
     double written = 0;  // that part of `bytes` which is written
+    double updated = 0;  // that part of `written` which is updated in place (and so counts twice in `bytes`)
     std::function<void()> run;  // allocates nothing
 
     std::string name() const;  // "gemm_nn_f32/K:512/M:4096/N:1536"

@@ -43,12 +43,23 @@ enum class Epilogue { none, bias, residual, gelu, gelu_backward };
 
 using Call = std::function<void(const KernelTable &, const Tensor &a, const Tensor &b, const Tensor &more, const Tensor &bias, Tensor &c, Tensor &pre)>;
 
+constexpr int64_t panel = 32;  // of generators/gemm_panels.h
+
+std::vector<WorkShape> decoding(const std::vector<std::pair<int64_t, int64_t>> &layers) {  // N, K: one token, 4, 8 and 64 sequences of one token
+    std::vector<Product> all;
+    for (const auto &[n, k] : layers)
+        for (const int64_t batch : {1, 4, 8, 64}) all.push_back({batch, n, k});
+    return shapes(all);
+}
+
 WorkloadMaker product(const std::string &kernel, const std::string &layout, Epilogue epilogue, std::vector<WorkShape> model_shapes, const Call &call) {
     return {kernel, {"M", "N", "K"}, std::move(model_shapes), [=](const WorkShape &shape) {
                 const int64_t M = shape.at("M"), N = shape.at("N"), K = shape.at("K");
-                const Tensor a = random_data(layout == "tn" ? Shape{K, M} : Shape{M, K}), b = random_data(layout == "nt" ? Shape{N, K} : Shape{K, N});
+                const bool panels = kernel.starts_with("gemm_panels");
+                const Tensor a = random_data(layout == "tn" ? Shape{K, M} : Shape{M, K});
+                const Tensor b = random_data(panels ? Shape{(N + panel - 1) / panel, K, panel} : layout == "nt" ? Shape{N, K} : Shape{K, N});
                 const bool has_bias = epilogue == Epilogue::bias || epilogue == Epilogue::residual || epilogue == Epilogue::gelu;
-                const bool reads_more = epilogue == Epilogue::residual || epilogue == Epilogue::gelu_backward, writes_pre = epilogue == Epilogue::gelu;
+                const bool reads_more = epilogue == Epilogue::residual || epilogue == Epilogue::gelu_backward, writes_pre = epilogue == Epilogue::gelu && !panels;
                 const Tensor bias = has_bias ? random_data({N}) : Tensor(), more = reads_more ? random_data({M, N}) : Tensor();
                 Tensor c = random_data({M, N}), pre = writes_pre ? random_data({M, N}) : Tensor();
                 Workload w;
@@ -71,6 +82,9 @@ const RegisterWorkloads registered([] {
     const auto residual = [](K &k, T &a, T &b, T &x, T &bias, Tensor &c, Tensor &) { k.gemm_nt_bias_residual_f32(a, b, bias, x, c); };
     const auto gelu = [](K &k, T &a, T &b, T &, T &bias, Tensor &c, Tensor &pre) { k.gemm_nt_bias_gelu_f32(a, b, bias, c, pre); };
     const auto gelu_backward = [](K &k, T &a, T &b, T &pre, T &, Tensor &c, Tensor &) { k.gemm_nn_gelu_backward_f32(a, b, pre, c); };
+    const auto panels_bias = [](K &k, T &a, T &b, T &, T &bias, Tensor &c, Tensor &) { k.gemm_panels_bias_f32(a, b, bias, c); };
+    const auto panels_residual = [](K &k, T &a, T &b, T &x, T &bias, Tensor &c, Tensor &) { k.gemm_panels_bias_residual_f32(a, b, bias, x, c); };
+    const auto panels_gelu = [](K &k, T &a, T &b, T &, T &bias, Tensor &c, Tensor &) { k.gemm_panels_bias_gelu_f32(a, b, bias, c); };
     return std::vector<WorkloadMaker>{
         product("gemm_nn_f32", "nn", Epilogue::none, with_gradients(0, 2, 1), nn),
         product("gemm_nt_f32", "nt", Epilogue::none, shapes(forward), nt),
@@ -78,7 +92,10 @@ const RegisterWorkloads registered([] {
         product("gemm_nt_bias_f32", "nt", Epilogue::bias, with_decoding(), bias),
         product("gemm_nt_bias_residual_f32", "nt", Epilogue::residual, shapes({{4096, 512, 2048}, {2048, 256, 1024}}), residual),
         product("gemm_nt_bias_gelu_f32", "nt", Epilogue::gelu, shapes({{4096, 2048, 512}, {2048, 1024, 256}}), gelu),
-        product("gemm_nn_gelu_backward_f32", "nn", Epilogue::gelu_backward, shapes({{4096, 2048, 512}, {2048, 1024, 256}}), gelu_backward)};
+        product("gemm_nn_gelu_backward_f32", "nn", Epilogue::gelu_backward, shapes({{4096, 2048, 512}, {2048, 1024, 256}}), gelu_backward),
+        product("gemm_panels_bias_f32", "nt", Epilogue::bias, decoding({{768, 256}, {1536, 512}}), panels_bias),
+        product("gemm_panels_bias_residual_f32", "nt", Epilogue::residual, decoding({{256, 1024}, {512, 2048}}), panels_residual),
+        product("gemm_panels_bias_gelu_f32", "nt", Epilogue::gelu, decoding({{1024, 256}, {2048, 512}}), panels_gelu)};
 });
 
 }  // namespace

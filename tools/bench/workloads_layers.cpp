@@ -1,13 +1,20 @@
 // The kernels around the operators: norms, activations, dropout, embedding, loss, optimizer. All are bound by memory: bytes
 // counts each tensor once.
+#include <memory>
+
+#include "aft/arena.h"
 #include "kernel_table.h"
+#include "models/layers/cross_entropy.h"
 #include "tools/bench/data.h"
 #include "tools/bench/workload.h"
 
 namespace aft::tool {
 namespace {
 
-using Made = std::pair<std::function<void()>, std::pair<double, double>>;  // the call; floats read, floats written
+struct Moved {  // floats; `updated` is that part of `written` which is read first, in place
+    double read, written, updated = 0;
+};
+using Made = std::pair<std::function<void()>, Moved>;
 
 WorkloadMaker maker(const std::string &kernel, std::vector<std::string> letters, std::vector<WorkShape> shapes, double flops_an_element,
                     const std::function<Made(const WorkShape &)> &make) {
@@ -18,7 +25,7 @@ WorkloadMaker maker(const std::string &kernel, std::vector<std::string> letters,
                 double elements = 1;
                 for (const auto &[letter, size] : shape) elements *= double(size);
                 w.flops = flops_an_element * elements;
-                w.written = 4 * moved.second, w.bytes = w.written + 4 * moved.first;
+                w.written = 4 * moved.written, w.bytes = w.written + 4 * moved.read, w.updated = 4 * moved.updated;
                 w.run = call;
                 return w;
             }};
@@ -85,9 +92,11 @@ const RegisterWorkloads registered([] {
         const Shape shape = {s.at("R"), s.at("V")};
         const Tensor logits = random_data(shape), targets = random_tokens({s.at("R")}, int32_t(s.at("V")));
         Tensor loss({s.at("R")}), gradient = random_data(shape);
+        const auto arena = std::make_shared<Arena>();
         const double elements = double(s.at("R")) * double(s.at("V"));
-        return {[=]() mutable { kernels().softmax_cross_entropy_f32(logits, targets, 0.0f, 1.0f, loss, gradient); }, {elements, elements}};
+        return {[=]() mutable { softmax_cross_entropy(logits, targets, 0.0f, 1.0f, loss, gradient, *arena); }, {elements, elements}};
     }));
+    all.back().kernels = {"softmax_pieces_f32", "softmax_from_pieces_f32"};
     all.push_back(maker("embedding_forward_f32", {"B", "T", "C"}, {{{"B", 2}, {"T", 1024}, {"C", 256}}}, 1, [](const WorkShape &s) -> Made {
         const Tensor tokens = random_tokens({s.at("B"), s.at("T")}, 256), weight = random_data({256, s.at("C")}), position = random_data({s.at("T"), s.at("C")});
         Tensor y = random_data({s.at("B"), s.at("T"), s.at("C")});
@@ -102,9 +111,9 @@ const RegisterWorkloads registered([] {
         Tensor p = random_data({s.at("N")}), m = random_data({s.at("N")}), v = random_data({s.at("N")}), g = random_data({s.at("N")});
         for (int64_t n = 0; n < v.elements(); n++) v.data()[n] *= v.data()[n];
         const double N = double(s.at("N"));
-        return {[=]() mutable { kernels().adamw_f32(1e-3f, 0.9f, 0.999f, 1e-8f, 0.1f, 0.1f, 0.001f, 1.0f, p, m, v, g); }, {4 * N, 4 * N}};
+        return {[=]() mutable { kernels().adamw_f32(1e-3f, 0.9f, 0.999f, 1e-8f, 0.1f, 0.1f, 0.001f, 1.0f, p, m, v, g); }, {4 * N, 4 * N, 4 * N}};
     }));
-    all.push_back(maker("sum_of_squares_f32", {"N"}, {{{"N", 10'000'000}}}, 2, [](const WorkShape &s) -> Made {
+    all.push_back(maker("sum_of_squares_f32", {"N"}, {{{"N", 10'000'000}}, {{"N", 30'352'128}}}, 2, [](const WorkShape &s) -> Made {
         const Tensor x = random_data({s.at("N")});
         Tensor y({(s.at("N") + 4095) / 4096});
         return {[=]() mutable { kernels().sum_of_squares_f32(x, y); }, {double(s.at("N")), 0}};

@@ -102,7 +102,7 @@ const RegisterWorkloads registered([] {
         std::vector<std::string> full_forward, full_backward;
         if (causal)
             full_forward = {"aft_full_range_f32", "aft_full_reference_f32", "aft_full_weights_f32", "aft_full_tiles_f32", "aft_full_forward_f32"},
-            full_backward = {"aft_full_gate_f32", "aft_full_pack_f32", "aft_full_rescale_f32", "aft_full_keys_f32", "aft_full_bias_f32"};
+            full_backward = {"aft_full_queries_f32", "aft_full_backward_f32", "aft_full_column_tiles_f32", "aft_full_pairs_f32", "aft_full_bias_f32"};
         add(MixerKind::full, "aft_full", biased, full, full_forward, full_backward);
         std::vector<std::string> local_forward = {"aft_window_" + window + "_forward_f32"}, local_backward = {"aft_window_" + back + "_backward_f32"};
         std::vector<std::string> conv_forward = {"aft_conv_" + window + "_forward_f32"}, conv_backward = {"aft_conv_" + back + "_backward_f32"};

@@ -114,10 +114,12 @@ PLAIN = {
 }
 
 
-def mixer(kind, causal):
-    """The operator's function and tensors; the note says which form it takes."""
+def mixer(kind, causal, form):
+    """The operator's function and tensors; the note says which form it takes. Form "formula" is the paper's own, where a faster one is known."""
     def make(s):
         B, T, C = s["B"], s["T"], s["C"]
+        if form == "formula" and kind != "local":
+            raise KeyError("formula")
         q, k, v = data(B, T, C), data(B, T, s["H"] if kind == "conv" else C), data(B, T, C)
         if kind == "simple":
             return lambda *x: mixers.simple(*x, causal), (q, k, v), "running sums"
@@ -126,8 +128,8 @@ def mixer(kind, causal):
         bias = (data(T, s["D"], scale=0.1), data(T, s["D"], scale=0.1))
         if kind == "full":
             return lambda *x: mixers.full(*x, causal), (q, k, v, *bias), "dense"
-        form, name = mixers.local_form(B, T, C, s["D"], s["W"], causal)
-        return lambda *x: form(*x, s["W"], causal), (q, k, v, *bias), name
+        local, name = (mixers.local_dense, "dense") if form == "formula" else mixers.local_form(B, T, C, s["D"], s["W"], causal)
+        return lambda *x: local(*x, s["W"], causal), (q, k, v, *bias), name
     return make
 
 
@@ -137,7 +139,9 @@ def prepare(kernel, shape, form):
     note = ""
     operator = kernel.startswith("aft_") and len(parts) == 4 and parts[3] in ("forward", "backward")
     if operator:
-        function, tensors, note = mixer(parts[1], parts[2] == "causal")(shape)
+        function, tensors, note = mixer(parts[1], parts[2] == "causal", form)(shape)
+    elif form == "formula":
+        raise KeyError(form)
     elif kernel.startswith("gemm_"):
         function, tensors = gemm(kernel)(shape)
     elif kernel in PLAIN:
@@ -188,7 +192,7 @@ def main():
                 call, note = prepare(ask["prepare"], ask["shape"], ask["form"])
                 call(), call()  # compiles, allocates
             except KeyError:
-                say(missing="it has no " + ask["prepare"])
+                say(missing=f"it has no {ask['prepare']} of this form")
             except Exception as error:  # what torch.compile cannot do is no reason to end
                 say(missing=(str(error).strip().splitlines() or [type(error).__name__])[0][:200])
             else:

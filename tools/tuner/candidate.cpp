@@ -73,8 +73,11 @@ void find_valid_points(const Manifest &, const ManifestEntry &entry, Space &spac
     std::ifstream answers(file + ".answers");
     std::vector<Point> valid;
     size_t count = 0;
-    for (std::string line; std::getline(answers, line); count++)
-        if (count < space.points.size() && line == space.fingerprint + " ") valid.push_back(space.points[count]);
+    const std::string fits = space.fingerprint + " ", broken = fits + "it breaks: ";
+    for (std::string line; std::getline(answers, line); count++) {
+        if (count < space.points.size() && line == fits) valid.push_back(space.points[count]);
+        if (line.starts_with(broken)) space.left_out[line.substr(broken.size())]++;
+    }
     if (count != space.points.size()) throw Error(entry.symbol + ": its generator answered " + std::to_string(count) + " of " + std::to_string(space.points.size()) + " questions");
     space.points = std::move(valid);
 }

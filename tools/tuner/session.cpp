@@ -11,6 +11,8 @@
 #include <future>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
 
 #include "aft/error.h"
 #include "runtime/files.h"
@@ -69,6 +71,18 @@ private:
         return build_candidate(*task_.manifest, entry_, {"knobs=" + knobs}, work_ + "/" + where, {.wall_s = 120, .cpus = cores_.compiling});
     }
 
+    std::deque<int> first_points() const {
+        std::deque<int> points;
+        for (const KnobValues &given : options_.first) {
+            KnobValues values = task_.incumbent;
+            for (const auto &[name, value] : given) values[name] = value;
+            const int point = values.size() == task_.incumbent.size() ? space_.find(values) : -1;
+            if (point < 0) spdlog::warn("warning: {}: {} is no valid point of its space: it is not tried", entry_.symbol, to_text(given));
+            if (point >= 0 && point != space_.find(task_.incumbent) && std::ranges::find(points, point) == points.end()) points.push_back(point);
+        }
+        return points;
+    }
+
     // The next point is chosen before the one under way is told, always: so the order does not depend on who is faster.
     void search(Worker &worker, Journal &journal) {
         struct Pending {
@@ -80,10 +94,21 @@ private:
         const double start = now();
         std::deque<Pending> pending;
         int asked = 0, last_said = 0;
+        std::deque<int> first = first_points();
+        const std::set<int> not_again(first.begin(), first.end());
+        const auto choose = [&]() -> std::optional<int> {
+            if (!first.empty()) {
+                const int point = first.front();
+                first.pop_front();
+                return point;
+            }
+            while (true)
+                if (const auto point = strategy->next(); !point || !not_again.contains(*point)) return point;
+        };
         double said_at = start;
         const auto refill = [&] {
             while (pending.size() < 2 && (options_.most == 0 || asked < options_.most)) {
-                const auto point = strategy->next();
+                const auto point = choose();
                 if (!point) return;
                 asked++;
                 Pending next{*point, space_.text(*point), {}};

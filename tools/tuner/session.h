@@ -21,6 +21,7 @@ struct TuneOptions {
     int64_t memory_mib = 4096;
     int most = 0;                     // candidates at most; 0: no limit
     double seconds = 0.25;            // of timing, for each shape
+    std::vector<KnobValues> first;    // tried before the strategy's; a knob that one leaves out is as in the incumbent
 };
 
 struct TuneTask {

@@ -1,7 +1,9 @@
 #include "tools/tuner/space.h"
 
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "aft/error.h"
 
@@ -36,6 +38,19 @@ std::string to_text(const KnobValues &values) {
     std::string text;
     for (const auto &[name, value] : values) text += (text.empty() ? "" : ",") + name + ":" + std::to_string(value);
     return text;
+}
+
+KnobValues knob_values(const std::string &text) {
+    KnobValues values;
+    std::istringstream in(text);
+    for (std::string pair; std::getline(in, pair, ',');) {
+        const size_t colon = pair.find(':');
+        int value = 0;
+        const char *end = pair.data() + pair.size();
+        if (colon == std::string::npos || std::from_chars(pair.data() + colon + 1, end, value).ptr != end || colon + 1 == pair.size()) throw Error("'" + pair + "' is no knob:value");
+        values[pair.substr(0, colon)] = value;
+    }
+    return values;
 }
 
 Space space_of(const nlohmann::json &report) {

@@ -22,6 +22,7 @@ struct Space {
     std::vector<TunedKnob> knobs;
     std::string fingerprint;
     std::vector<Point> points;  // the valid ones, in lexical order
+    std::map<std::string, int> left_out;  // how many points each requirement excludes (the first that one breaks)
 
     int find(const Point &point) const;         // its number, or -1
     int find(const KnobValues &values) const;
@@ -36,5 +37,6 @@ Space space_of(const nlohmann::json &report);
 std::vector<Point> product_of(const std::vector<TunedKnob> &knobs);
 
 std::string to_text(const KnobValues &values);
+KnobValues knob_values(const std::string &text);  // its inverse; throws Error
 
 }  // namespace aft::tool

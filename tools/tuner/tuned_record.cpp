@@ -96,7 +96,8 @@ std::string comparison_text(const json &comparison) {
     char line[256];
     for (const json &r : comparison.at("records")) {
         text += r.at("name").get<std::string>() + ": " + r.at("change").get<std::string>();
-        for (const auto &[knob, pair] : r.value("knobs", json::object()).items()) text += "  " + knob + " " + pair[0].dump() + " -> " + pair[1].dump();
+        const json knobs = r.value("knobs", json::object());  // items() only refers to it
+        for (const auto &[knob, pair] : knobs.items()) text += "  " + knob + " " + pair[0].dump() + " -> " + pair[1].dump();
         text += "\n";
         for (const json &s : r.value("shapes", json::array())) {
             std::snprintf(line, sizeof line, "    %-32s %10.1f -> %10.1f us  x %.3f\n", s.at("shape").get<std::string>().c_str(), 1e6 * s.at("old_seconds").get<double>(),
