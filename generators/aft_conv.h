@@ -3,14 +3,15 @@
 //   num[t] = sum_j E[j] e[t + j - o] V[t + j - o] + f (sum of e V before and behind the taps)     den[t]: the same without V
 //   e[t'] = exp(K[t'] - m)      E[j] = exp(w[j] - r),  f = exp(-r)  with r = max(0, max_j w[j])
 //
-// w and K belong to a head, V and the sums to a channel: `head(c)` names the head of a channel. Tokens beyond the taps weigh
+// w and K belong to a head, and so does den; V and num belong to a channel: `head(c)` names the head of a channel. Tokens beyond the taps weigh
 // exp(0) = 1: they are running sums, a prefix and (not causal) a suffix. Sums only add; exp(w) - 1 appears nowhere.
 // Backward is the same with the taps reversed, of G and -G R, G = dY sigma(Q) / den:
 //   S[t'] = sum_j E[j] G[t' - j + o] + f (...)      P: the same of G R      dV = e S      dK = sum over the head's channels of e (V S - P)
 //   dw[j] = E[j] sum_{t', c} (e V)[t'] G[t' - j + o] - e[t'] (G R)[t' - j + o]
 //
-// Layouts, Halide dimension 0 first, in panels of 16 channels so that rows lie at constant distances:
-//   pack (l, part, p, panel)   (e V, e) or (G, -G R) of the rows that a piece sees, zero where there is no row or channel;
+// Layouts, Halide dimension 0 first. Rows lie at constant distances, so that the taps of a tile read them by fixed offsets:
+//   pack (c, p)                forward: e V of the channels, or e of the heads, a row each `conv_pitch` floats
+//   pack (l, part, p, panel)   backward, in panels of 16 channels: (e V, e) or (G, -G R) of the rows that a piece sees, zero where there is no row or channel;
 //                              row t of the piece meets tap j at pack row t + j
 //   taps (l, j, panel)         E of each channel, padded with zeros to a multiple of conv_pad
 #pragma once
