@@ -3,14 +3,15 @@
 //   num[t] = sum_j E[j] e[t + j - o] V[t + j - o] + f (sum of e V before and behind the taps)     den[t]: the same without V
 //   e[t'] = exp(K[t'] - m)      E[j] = exp(w[j] - r),  f = exp(-r)  with r = max(0, max_j w[j])
 //
-// w and K belong to a head, V and the sums to a channel: `head(c)` names the head of a channel. Tokens beyond the taps weigh
+// w and K belong to a head, and so does den; V and num belong to a channel: `head(c)` names the head of a channel. Tokens beyond the taps weigh
 // exp(0) = 1: they are running sums, a prefix and (not causal) a suffix. Sums only add; exp(w) - 1 appears nowhere.
 // Backward is the same with the taps reversed, of G and -G R, G = dY sigma(Q) / den:
 //   S[t'] = sum_j E[j] G[t' - j + o] + f (...)      P: the same of G R      dV = e S      dK = sum over the head's channels of e (V S - P)
 //   dw[j] = E[j] sum_{t', c} (e V)[t'] G[t' - j + o] - e[t'] (G R)[t' - j + o]
 //
-// Layouts, Halide dimension 0 first, in panels of 16 channels so that rows lie at constant distances:
-//   pack (l, part, p, panel)   (e V, e) or (G, -G R) of the rows that a piece sees, zero where there is no row or channel;
+// Layouts, Halide dimension 0 first. Rows lie at constant distances, so that the taps of a tile read them by fixed offsets:
+//   pack (c, p)                forward: e V of the channels, or e of the heads, a row each `conv_pitch` floats
+//   pack (l, part, p, panel)   backward, in panels of 16 channels: (e V, e) or (G, -G R) of the rows that a piece sees, zero where there is no row or channel;
 //                              row t of the piece meets tap j at pack row t + j
 //   taps (l, j, panel)         E of each channel, padded with zeros to a multiple of conv_pad
 #pragma once
@@ -24,7 +25,45 @@
 
 namespace aft {
 
-constexpr int conv_pad = 8;  // taps; every unroll over taps divides it
+constexpr int conv_pad = 8;      // taps; every unroll over taps divides it
+constexpr int conv_pitch = 144;  // floats from row to row of a pack: 128 channels and a cache line, so that a panel's rows fall into different sets of L1
+
+// How channels share heads: one each; a panel never has two; in any way.
+enum class ConvGroup { single, uniform, ragged };
+
+struct ConvHead {
+    ConvGroup group;
+    Halide::Func head;  // (c)
+    Halide::Expr C, H;
+    Halide::Expr of(Halide::Expr c) const {
+        if (group == ConvGroup::single) return inside(c, C);
+        return Halide::clamp(head(inside(group == ConvGroup::uniform ? c / window_panel * window_panel : c, C)), 0, H - 1);
+    }
+};
+
+// e of the heads and e V of the channels, relative to the heads' maxima.
+struct ConvValues {
+    Halide::Var c{"c"}, h{"h"}, p{"p"};
+    Halide::Func weights{"weights"}, pack{"pack"};
+
+    ConvValues(Halide::Func key, Halide::Func value, Halide::Func maximum, const ConvHead &head) {
+        using namespace Halide;
+        weights(h, p) = exp_clamped(min(key(h, p) - maximum(h), 0.0f));
+        pack(c, p) = weights(head.of(c), p) * value(c, p);
+    }
+};
+
+// Sum over the rows of a pack.
+struct ConvTotal {
+    Halide::Var c{"c"};
+    Halide::RDom r;
+    Halide::Func sum{"sum"}, total{"total"};
+
+    ConvTotal(Halide::Func pack, Halide::Expr rows) : r(0, rows, "r") {
+        sum(c) += pack(c, r);
+        total(c) = sum(c);
+    }
+};
 
 // Channel c of panel `panel`, and whether there is one.
 struct ConvChannel {
@@ -50,7 +89,7 @@ struct ConvKeys {
 };
 
 struct ConvQueriesInputs {
-    Halide::Func output_gradient, query, ratio, den;  // (c, row)
+    Halide::Func output_gradient, query, ratio, den;  // (c, row); den (h, row)
     Halide::Func maximum, maxima, head;               // (h) of the piece of keys; (h, piece) of the rows from there on; (c)
     Halide::Expr chunk, missing, before, gradient_factor, single, rows, C, H, pieces;
 };
@@ -70,9 +109,9 @@ struct ConvQueries {
         const auto limit = [&](Expr dy) { return max(abs(dy) * in.gradient_factor, 5.42101086e-20f); };  // 2^-64
 
         rescale(h, piece) = exp_clamped(min(in.maximum(hh) - in.maxima(hh, min(piece, in.pieces - 1)), 0.0f));
-        const Expr dy = in.output_gradient(cc, at), den = in.den(cc, at);
-        const Gate gate(in.query(cc, at));
         const Expr head = select(in.single, cc, clamp(in.head(cc), 0, in.H - 1));
+        const Expr dy = in.output_gradient(cc, at), den = in.den(head, at);
+        const Gate gate(in.query(cc, at));
         const Expr G = gate.times(gate.times(dy, gate.f), gate.f / (den * gate.one_plus)) * rescale(head, max(row, 0) / in.chunk);
         scaled(l, p, panel) = select(likely(row >= 0 && row < in.rows) && channel.exists && den >= limit(dy), G, 0.0f);
         pack(l, part, p, panel) = select(part == 0, scaled(l, p, panel), -scaled(l, p, panel) * in.ratio(cc, at));
@@ -84,7 +123,7 @@ struct ConvQueries {
 
         Var one{"one"};  // generators/kernel_generator.h, "In place"
         slack(c, one) = 1.0f;
-        slack(c, one) = min(slack(c, one), in.den(c, r) - limit(in.output_gradient(c, r)));
+        slack(c, one) = min(slack(c, one), in.den(select(in.single, c, clamp(in.head(c), 0, in.H - 1)), r) - limit(in.output_gradient(c, r)));
     }
 };
 
@@ -134,18 +173,89 @@ struct ConvMix {
     }
 };
 
-// (y, R, den) of a piece of queries.
+struct ConvSumsInputs {
+    Halide::Func pack, taps;                 // (c, p), (l, j, panel)
+    Halide::Func far, before, after, scale;  // (c): weight beyond the taps; sums before and behind the pack; of the carried one
+    Halide::Expr rows, window, padded;       // taps, and taps with their padding
+};
+
+// of(c, t) = far (sums beyond the taps) + sum_j taps(j) pack(c, t + j), and the carried sum behind the piece. Row i of tile q is
+// row q * tile.rows + i. The sums beyond the taps are those of whole tiles (base) and of the tile's own rows (near).
+struct ConvSums {
+    struct Side {  // the rows before the taps, or behind them
+        Halide::Func base, near;
+    };
+    Halide::Var c{"c"}, n{"n"}, l{"l"}, i{"i"}, q{"q"}, panel{"panel"};
+    Halide::RDom scan, step, j;
+    Halide::Func sums{"sums"}, state{"state"};
+    Side prefix{Halide::Func("prefix_base"), Halide::Func("prefix_near")}, suffix{Halide::Func("suffix_base"), Halide::Func("suffix_near")};
+    WindowForm form;
+    ConvTile tile;
+
+    ConvSums(const ConvSumsInputs &in, WindowForm form, ConvTile tile)
+        : scan(1, ceil_div(in.rows, tile.rows), "scan"), step(1, tile.rows - 1, "step"), form(form), tile(tile) {
+        using namespace Halide;
+        const bool has_prefix = form != WindowForm::reversed, has_suffix = form != WindowForm::causal;
+        const int R = tile.rows;
+        const Expr tiles = ceil_div(in.rows, R), at = panel * window_panel + l;
+        const auto rows_from = [&](Expr first) {  // in pairs: the additions of a tile do not wait for each other
+            std::vector<Expr> terms;
+            for (int k = 0; k < R; k++) terms.push_back(in.pack(c, first + k));
+            while (terms.size() > 1) {
+                std::vector<Expr> pairs;
+                for (size_t k = 0; k < terms.size(); k += 2) pairs.push_back(k + 1 < terms.size() ? terms[k] + terms[k + 1] : terms[k]);
+                terms = pairs;
+            }
+            return terms[0];
+        };
+        Expr far = 0.0f;
+        if (has_prefix) {
+            prefix.base(c, n) = 0.0f;
+            prefix.base(c, scan) = prefix.base(c, scan - 1) + rows_from((scan - 1) * R);
+            prefix.near(l, i, q, panel) = 0.0f;
+            prefix.near(l, step, q, panel) = prefix.near(l, step - 1, q, panel) + in.pack(at, q * R + step - 1);
+            far = in.before(at) * in.scale(at) + (prefix.base(at, q) + prefix.near(l, i, q, panel));
+        }
+        if (has_suffix) {  // tiles and rows count from the last
+            suffix.base(c, n) = 0.0f;
+            suffix.base(c, scan) = suffix.base(c, scan - 1) + rows_from((tiles - scan) * R + in.window - 1);
+            suffix.near(l, i, q, panel) = 0.0f;
+            suffix.near(l, R - 1 - step, q, panel) = suffix.near(l, R - step, q, panel) + in.pack(at, q * R + R - 1 - step + in.window);
+            const Expr after = has_prefix ? Expr(in.after(at)) : in.after(at) * in.scale(at);
+            far = far + (after + (suffix.base(at, tiles - 1 - q) + suffix.near(l, i, q, panel)));
+        }
+        // The rows that lie beyond the taps of the next piece's first row: all of this piece's, counted from its own far side.
+        state(c) = (has_prefix ? in.before(c) : in.after(c)) * in.scale(c) + (has_prefix ? prefix : suffix).base(c, tiles);
+
+        j = RDom(0, tile.unroll, 0, in.padded / tile.unroll, "j");
+        const Expr tap = j.y * tile.unroll + j.x;
+        sums(l, i, q, panel) = far * in.far(at);
+        sums(l, i, q, panel) += in.taps(l, tap, panel) * in.pack(at, q * R + i + tap);
+    }
+    Halide::Expr of(Halide::Expr c, Halide::Expr t) { return sums(c % window_panel, t % tile.rows, t / tile.rows, c / window_panel); }
+};
+
+// The sums themselves.
+struct ConvPlain {
+    Halide::Var c{"c"}, t{"t"};
+    Halide::Func out{"out"};
+    ConvSums mix;
+
+    ConvPlain(const ConvSumsInputs &in, WindowForm form, ConvTile tile) : mix(in, form, tile) { out(c, t) = mix.of(c, t); }
+};
+
+// (y, R) of a piece of queries; den by head.
 struct ConvForward {
     Halide::Var c{"c"}, t{"t"};
     Halide::Func y{"y"};
-    ConvMix mix;
+    ConvSums mix;
 
-    ConvForward(Halide::Func query, const ConvMixInputs &in, WindowForm form, ConvTile tile) : mix(in, form, tile) {
+    ConvForward(Halide::Func query, Halide::Func den, const ConvHead &head, const ConvSumsInputs &in, WindowForm form, ConvTile tile) : mix(in, form, tile) {
         using namespace Halide;
-        const Expr num = mix.sums(c % window_panel, 0, t, c / window_panel), den = mix.sums(c % window_panel, 1, t, c / window_panel);
-        const Gate gate(query(inside(c, in.C), inside(t, in.rows)));
-        const Expr scaled = num / (den * gate.one_plus);
-        y(c, t) = Tuple(gate.times(gate.times(scaled, gate.f), gate.f), scaled * gate.one_plus, den);
+        const Expr row = inside(t, in.rows);
+        const Gate gate(query(inside(c, head.C), row));
+        const Expr scaled = mix.of(c, t) / (den(head.of(c), row) * gate.one_plus);
+        y(c, t) = Tuple(gate.times(gate.times(scaled, gate.f), gate.f), scaled * gate.one_plus);
     }
 };
 
@@ -228,12 +338,15 @@ struct ConvPlan {
     ConvTile tile;
     std::function<void(ConvKeys &, Halide::Expr single)> keys;
     std::function<void(ConvQueries &, Halide::Expr single)> queries;
+    std::function<void(ConvValues &)> values;
+    std::function<void(ConvTotal &)> total;
+    std::function<void(ConvPlain &)> sums;
     std::function<void(ConvForward &)> forward;
     std::function<void(ConvBackward &)> backward;
     std::function<void(ConvFilter &)> filter;
     std::function<void(ConvHeads &)> heads;
     std::function<void(ConvStep &)> step;
-    void drop_moves() { no_moves(keys, queries, forward, backward, filter, heads, step); }
+    void drop_moves() { no_moves(keys, values, total, sums, queries, forward, backward, filter, heads, step); }
 };
 ConvPlan plan_aft_conv(const Request &request);
 

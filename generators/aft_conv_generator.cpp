@@ -48,8 +48,8 @@ public:
     void generate() {
         const Expr C = query.dim(0).extent(), rows = query.dim(1).extent(), H = maximum.dim(0).extent();
         start_at_zero(query, query_gradient, maxima, maximum);
-        for (auto *x : {&output_gradient, &ratio, &den}) shaped(*x, {C, rows});
-        shaped(head, {C}), shaped(slack, {C});  // slack has a second axis of one entry
+        for (auto *x : {&output_gradient, &ratio}) shaped(*x, {C, rows});
+        shaped(den, {H, rows}), shaped(head, {C}), shaped(slack, {C});  // slack has a second axis of one entry
         maxima.dim(0).set_extent(H), query_gradient.dim(0).set_extent(C);
         ConvQueries queries({output_gradient, query, ratio, den, maximum, maxima, head, chunk, missing, before, gradient_factor, H == C, rows, C, H, maxima.dim(1).extent()});
         plan_aft_conv(request()).queries(queries, H == C);
@@ -58,29 +58,99 @@ public:
     }
 };
 
-class ConvForwardGenerator : public KernelGenerator<ConvForwardGenerator> {
+// Kernels whose channels look for their heads.
+template <class Derived>
+class ConvGenerator : public KernelGenerator<Derived> {
+protected:
+    ConvGroup channels() const {
+        const std::string name = this->variant.value();
+        return name == "single" ? ConvGroup::single : name == "uniform" ? ConvGroup::uniform : ConvGroup::ragged;
+    }
+    template <class Buffer>
+    static void conv_rows(Buffer &&x) { x.dim(0).set_min(0), x.dim(1).set_min(0).set_stride(conv_pitch); }
+    template <class... Buffers>
+    static void columns(Buffers &&...buffers) { (buffers.dim(0).set_min(0), ...); }
+};
+
+class ConvValuesGenerator : public ConvGenerator<ConvValuesGenerator> {
+public:
+    Input<Buffer<float, 2>> key{"key"}, value{"value"};
+    Input<Buffer<float, 1>> maximum{"maximum"};
+    Input<Buffer<int32_t, 1>> head{"head"};
+    Input<int32_t> group{"group"};
+    Output<Buffer<float, 2>> weights{"weights"}, pack{"pack"};
+
+    void generate() {
+        const Expr H = key.dim(0).extent(), rows = key.dim(1).extent(), C = value.dim(0).extent();
+        start_at_zero(key, value);
+        value.dim(1).set_extent(rows), shaped(maximum, {H}), shaped(head, {C});
+        ConvValues values(key, value, maximum, {channels(), head, C, H});
+        plan_aft_conv(request()).values(values);
+        weights = values.weights, pack = values.pack;
+        conv_rows(values.weights.output_buffer()), conv_rows(values.pack.output_buffer());
+        values.weights.output_buffer().dim(0).set_extent(H), values.pack.output_buffer().dim(0).set_extent(C);
+        values.weights.output_buffer().dim(1).set_extent(rows), values.pack.output_buffer().dim(1).set_extent(rows);
+    }
+};
+
+class ConvTotalGenerator : public ConvGenerator<ConvTotalGenerator> {
+public:
+    Input<Buffer<float, 2>> pack{"pack"};
+    Output<Buffer<float, 1>> total{"total"};
+
+    void generate() {
+        conv_rows(pack);
+        ConvTotal sum(pack, pack.dim(1).extent());
+        plan_aft_conv(request()).total(sum);
+        total = sum.total;
+        columns(sum.total.output_buffer());
+    }
+};
+
+class ConvSumsGenerator : public ConvGenerator<ConvSumsGenerator> {
 public:
     Param<WindowForm> form{"form", WindowForm::causal, {{"causal", WindowForm::causal}, {"reversed", WindowForm::reversed}, {"both", WindowForm::both}}};
-    Input<Buffer<float, 2>> query{"query"};
-    Input<Buffer<float, 4>> pack{"pack"};
+    Input<Buffer<float, 2>> pack{"pack"};
     Input<Buffer<float, 3>> taps{"taps"};
-    Input<Buffer<float, 1>> far{"far"};
-    Input<Buffer<float, 3>> before_state{"before_state"}, after_state{"after_state"};
-    Input<Buffer<float, 1>> scale{"scale"};
+    Input<Buffer<float, 1>> far{"far"}, before{"before"}, after{"after"}, scale{"scale"};
+    Input<int32_t> window{"window"}, rows{"rows"};
+    Output<Buffer<float, 2>> sums{"sums"};
+    Output<Buffer<float, 1>> state{"state"};
+
+    void generate() {
+        conv_rows(pack), taps_shaped(taps), columns(far, before, after, scale);
+        const ConvPlan plan = plan_aft_conv(request("mix"));
+        ConvPlain conv({pack, taps, far, before, after, scale, rows, window, taps.dim(1).extent()}, form, plan.tile);
+        plan.sums(conv);
+        sums = conv.out, state = conv.mix.state;
+        conv.out.output_buffer().dim(0).set_min(0), conv.out.output_buffer().dim(1).set_min(0).set_extent(rows);
+        columns(conv.mix.state.output_buffer());
+    }
+};
+
+class ConvForwardGenerator : public ConvGenerator<ConvForwardGenerator> {
+public:
+    Param<WindowForm> form{"form", WindowForm::causal, {{"causal", WindowForm::causal}, {"reversed", WindowForm::reversed}, {"both", WindowForm::both}}};
+    Input<Buffer<float, 2>> query{"query"}, den{"den"};
+    Input<Buffer<int32_t, 1>> head{"head"};
+    Input<int32_t> group{"group"};
+    Input<Buffer<float, 2>> pack{"pack"};
+    Input<Buffer<float, 3>> taps{"taps"};
+    Input<Buffer<float, 1>> far{"far"}, before{"before"}, after{"after"}, scale{"scale"};
     Input<int32_t> window{"window"};
-    Output<Func> y{"y", {Float(32), Float(32), Float(32)}, 2};
-    Output<Buffer<float, 3>> state{"state"};
+    Output<Func> y{"y", {Float(32), Float(32)}, 2};
+    Output<Buffer<float, 1>> state{"state"};
 
     void generate() {
         const Expr C = query.dim(0).extent(), rows = query.dim(1).extent();
-        start_at_zero(query);
-        pack_shaped(pack), taps_shaped(taps), state_shaped(before_state), state_shaped(after_state);
-        shaped(far, {C}), shaped(scale, {C});
+        start_at_zero(query, den);
+        conv_rows(pack), taps_shaped(taps), columns(far, before, after, scale);
+        den.dim(1).set_extent(rows), shaped(head, {C});
         const ConvPlan plan = plan_aft_conv(request("mix"));
-        ConvForward conv(query, {pack, taps, far, before_state, after_state, scale, rows, C, window, taps.dim(1).extent()}, form, plan.tile);
+        ConvForward conv(query, den, {channels(), head, C, den.dim(0).extent()}, {pack, taps, far, before, after, scale, rows, window, taps.dim(1).extent()}, form, plan.tile);
         plan.forward(conv);
         y = conv.y, state = conv.mix.state;
-        state_shaped(conv.mix.state.output_buffer());
+        columns(conv.mix.state.output_buffer());
         shaped(conv.y.output_buffers()[0], {C, rows});
     }
 };
@@ -104,7 +174,7 @@ public:
         start_at_zero(value);
         pack_shaped(keys), pack_shaped(pack), taps_shaped(taps), state_shaped(before_state), state_shaped(after_state);
         shaped(far, {C}), shaped(scale, {C});
-        const ConvPlan plan = plan_aft_conv(request("mix"));
+        const ConvPlan plan = plan_aft_conv(request("pair"));
         ConvBackward conv(keys, value, {pack, taps, far, before_state, after_state, scale, rows, C, window, taps.dim(1).extent()}, form, plan.tile);
         plan.backward(conv);
         gradient = conv.gradient, state = conv.mix.state;
@@ -168,6 +238,9 @@ public:
 
 HALIDE_REGISTER_GENERATOR(aft::ConvKeysGenerator, keys)
 HALIDE_REGISTER_GENERATOR(aft::ConvQueriesGenerator, queries)
+HALIDE_REGISTER_GENERATOR(aft::ConvValuesGenerator, values)
+HALIDE_REGISTER_GENERATOR(aft::ConvTotalGenerator, total)
+HALIDE_REGISTER_GENERATOR(aft::ConvSumsGenerator, sums)
 HALIDE_REGISTER_GENERATOR(aft::ConvForwardGenerator, forward)
 HALIDE_REGISTER_GENERATOR(aft::ConvBackwardGenerator, backward)
 HALIDE_REGISTER_GENERATOR(aft::ConvFilterGenerator, filter)

@@ -180,9 +180,15 @@ aft_kernel(aft_conv_keys_f32 GENERATOR aft_conv:keys
            ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &maximum, const Tensor &head, int32_t missing, Tensor &pack")
 aft_kernel(aft_conv_queries_f32 GENERATOR aft_conv:queries
            ARGUMENTS "const Tensor &output_gradient, const Tensor &query, const Tensor &ratio, const Tensor &den, const Tensor &maximum, const Tensor &maxima, const Tensor &head, int32_t chunk, int32_t missing, int32_t before, float gradient_factor, Tensor &pack, Tensor &query_gradient, Tensor &slack")
+set(conv_groups "single:group == 1" "uniform:group % 16 == 0" ragged)  # how channels share heads
+set(conv_sums "const Tensor &pack, const Tensor &taps, const Tensor &far, const Tensor &before, const Tensor &after, const Tensor &scale, int32_t window")
+aft_kernel(aft_conv_values_f32 GENERATOR aft_conv:values VARIANTS ${conv_groups}
+           ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &maximum, const Tensor &head, int32_t group, Tensor &weights, Tensor &pack")
+aft_kernel(aft_conv_total_f32 GENERATOR aft_conv:total ARGUMENTS "const Tensor &pack, Tensor &total")
 foreach (form causal both)
-    aft_kernel(aft_conv_${form}_forward_f32 GENERATOR aft_conv:forward PARAMS form=${form}
-               ARGUMENTS "const Tensor &query, const Tensor &pack, const Tensor &taps, const Tensor &far, const Tensor &before_state, const Tensor &after_state, const Tensor &scale, int32_t window, Tensor &y, Tensor &ratio, Tensor &den, Tensor &state")
+    aft_kernel(aft_conv_${form}_sums_f32 GENERATOR aft_conv:sums PARAMS form=${form} ARGUMENTS "${conv_sums}, int32_t rows, Tensor &sums, Tensor &state")
+    aft_kernel(aft_conv_${form}_forward_f32 GENERATOR aft_conv:forward PARAMS form=${form} VARIANTS ${conv_groups}
+               ARGUMENTS "const Tensor &query, const Tensor &den, const Tensor &head, int32_t group, ${conv_sums}, Tensor &y, Tensor &ratio, Tensor &state")
 endforeach ()
 foreach (form reversed both)
     aft_kernel(aft_conv_${form}_backward_f32 GENERATOR aft_conv:backward PARAMS form=${form}

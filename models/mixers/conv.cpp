@@ -18,7 +18,7 @@
 namespace aft {
 namespace {
 
-constexpr int64_t pad = 8;  // conv_pad of generators/aft_conv.h
+constexpr int64_t pad = 8, pitch = 144;  // conv_pad, conv_pitch of generators/aft_conv.h
 
 // Which rows of the other side the taps of a piece meet: pack row p is the piece's row p - before.
 struct Reach {
@@ -58,12 +58,43 @@ struct Channels {
     }
 };
 
+// The head of each channel, counted from the first of its unit; whether each head lies in one unit.
+struct Heads {
+    Tensor of_channel;  // [C] i32
+    bool whole;
+    Heads(const Cut &cut, int64_t group, Arena &arena) : of_channel(arena.allocate({cut.C}, DType::i32)), whole(cut.blocks == 1 || cut.channels % group == 0) {
+        for (int64_t c = 0; c < cut.C; c++) of_channel.data<int32_t>()[c] = int32_t(c / group - c / cut.channels * cut.channels / group);
+    }
+};
+
+// Taps, and the weight beyond them, of the columns of each block of channels: its channels, or its heads.
+struct Columns {
+    Tensor taps, far;  // [blocks, panels, padded, 16], [blocks, panels * 16], padded with zeros
+    Columns(const ConvFilterTaps &filter, const Cut &cut, bool of_heads, bool of_queries, Arena &arena) {
+        const int64_t group = cut.C / filter.heads, padded = round_up(filter.taps, pad), most = of_heads ? std::min(filter.heads, cut.channels / group + 2) : std::min(cut.C, cut.channels);
+        taps = arena.allocate({cut.blocks, ceil_div(most, panel), padded, panel}), far = arena.allocate({cut.blocks, round_up(most, panel)});
+        taps.fill(0), far.fill(0);
+        std::vector<float> weights(size_t(filter.taps * filter.heads));
+        for (int64_t n = 0; n < filter.heads * filter.taps; n++) weights[size_t(n)] = filter.weight(n / filter.taps, n % filter.taps);
+        for (int64_t block = 0; block < cut.blocks; block++) {
+            const int64_t c0 = block * cut.channels, c1 = std::min(cut.C, c0 + cut.channels), first = of_heads ? c0 / group : c0, last = of_heads ? (c1 - 1) / group + 1 : c1;
+            for (int64_t n = first; n < last; n++) {
+                const int64_t head = of_heads ? n : n / group, column = n - first;
+                float *to = taps.select(0, block).data() + column / panel * padded * panel + column % panel;
+                for (int64_t j = 0; j < filter.taps; j++) to[(of_queries ? j : filter.taps - 1 - j) * panel] = weights[size_t(head * filter.taps + j)];
+                far.select(0, block).data()[column] = filter.far(head);
+            }
+        }
+    }
+};
+
 // A unit's heads, and its part of tensors by channel or by head.
 struct Part {
     Cut::Unit unit;
-    int64_t h0, h1;
-    Part(const Cut::Unit &unit, int64_t group) : unit(unit), h0(unit.c0 / group), h1((unit.c1 - 1) / group + 1) {}
+    int64_t group, h0, h1;
+    Part(const Cut::Unit &unit, int64_t group) : unit(unit), group(group), h0(unit.c0 / group), h1((unit.c1 - 1) / group + 1) {}
     int64_t width() const { return unit.c1 - unit.c0; }
+    int64_t first_own() const { return (unit.c0 + group - 1) / group - h0; }  // of its heads: the first that begins here
     Tensor of(const Tensor &x) const { return unit.of(x); }                                     // [B, T, C] -> [T, c]
     Tensor keys(const Tensor &x) const { return x.select(0, unit.b).slice(1, h0, h1); }         // [B, T, H] -> [T, h]
     Tensor maxima(const Tensor &x) const { return x.select(1, unit.b).slice(1, h0, h1); }       // [pieces, B, H] -> [pieces, h]
@@ -76,6 +107,25 @@ Tensor dense(const Tensor &memory, Shape shape) {
     int64_t elements = 1;
     for (int64_t size : shape) elements *= size;
     return memory.slice(0, 0, elements).reshape(std::move(shape));
+}
+
+// Rows of `width` columns, padded to whole panels, at the pitch of the kernels.
+Tensor rows_of(const Tensor &memory, int64_t rows, int64_t width) { return dense(memory, {rows, pitch}).slice(1, 0, round_up(width, panel)); }
+
+// Zeros where a pack of `width` columns has no row (all but `count` from `first`) or no column.
+void clear_around(const Tensor &pack, int64_t first, int64_t count, int64_t width) {
+    for (int64_t p = 0; p < pack.size(0); p++) {
+        const int64_t from = p >= first && p < first + count ? width : 0;
+        std::fill(pack.data() + p * pitch + from, pack.data() + p * pitch + pack.size(1), 0.0f);
+    }
+}
+
+// exp(low - high) <= 1 by head: brings a carried sum to the next reference.
+void fill_scale(Tensor scale, const Tensor &low, const Tensor &high) {
+    for (int64_t h = 0; h < low.elements(); h++) {
+        const float difference = low.data()[h] - high.data()[h];
+        scale.data()[h] = difference < 0 ? std::exp(std::max(difference, -87.3f)) : 1.0f;
+    }
 }
 
 // exp(low - high) <= 1 by channel: brings a carried state to the next reference.
@@ -145,52 +195,81 @@ void ConvMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &save
     const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2), H = in.key.size(2), group = C / H;
     const ConvFilterTaps filter(in, options_.causal);
     const Cut cut(B, T, C, 64);
-    saved.tensors = {arena.allocate({B, T, C}), arena.allocate({B, T, C}), arena.allocate({cut.pieces, B, H}), arena.allocate({3}, DType::f64)};
+    saved.tensors = {arena.allocate({B, T, C}), arena.allocate({B, T, H}), arena.allocate({cut.pieces, B, H}), arena.allocate({3}, DType::f64)};
     ArenaScope scope(arena);
     double *fact = saved.tensors[facts].data<double>();
     find_references(in, cut, saved.tensors[maxima], fact, arena);
     fact[1] = filter.spread;
 
     const Reach reach(filter, true);
-    const Channels channels(filter, cut, true, arena);
-    const int64_t width = cut.panels() * panel, carried = options_.causal ? 2 : cut.pieces + 3;  // two carried states, the sums behind each piece, a total
-    const Tensor packs = arena.allocate({cut.groups, 2 * width * std::max(reach.rows(cut.piece), cut.piece)});
-    const Tensor states = arena.allocate({cut.groups, carried, 2 * width}), scales = arena.allocate({cut.groups, width}), ones = arena.allocate({cut.piece});
-    Tensor(ones).fill(1);
+    const Heads heads(cut, group, arena);
+    const Columns channels(filter, cut, false, true, arena), head_columns = group == 1 ? channels : Columns(filter, cut, true, true, arena);
+    const int64_t rows = std::max(reach.rows(cut.piece), cut.piece), carried = options_.causal ? 2 : cut.pieces + 3;  // two carried states, the sums behind each piece, a total
+    const Tensor packs = arena.allocate({cut.groups, 2, rows * pitch}), states = arena.allocate({cut.groups, 2, carried, pitch}), scales = arena.allocate({cut.groups, 2, pitch});
+    const Tensor dens = heads.whole ? Tensor() : arena.allocate({cut.groups, cut.piece * pitch});
+    Tensor(scales).fill(1);
 
     cut.each([&](int64_t g, const Cut::Unit &unit) {
         const Part part(unit, group);
-        const int64_t W = part.width(), P = unit.panels();
+        const int64_t W = part.width(), n_heads = part.h1 - part.h0, block = unit.c0 / cut.channels;
         const Tensor query = part.of(in.query), key = part.keys(in.key), value = part.of(in.value), m = part.maxima(saved.tensors[maxima]);
-        const Tensor y = part.of(output), R = part.of(saved.tensors[ratio]), d = part.of(saved.tensors[den]);
-        const Tensor taps = part.panels(channels.taps), far = part.channels(channels.far), head = part.channels(channels.head);
-        const auto state = [&](int64_t n) { return dense(states.select(0, g).select(0, n), {P, 2, panel}); };
-        const auto pack_keys = [&](int64_t first, int64_t last, int64_t I, int32_t missing, int64_t rows) {
-            Tensor pack = dense(packs.select(0, g), {P, rows, 2, panel});
-            kernels().aft_conv_keys_f32(key.slice(0, first, last), value.slice(0, first, last), m.select(0, I), head, missing, pack);
-            return pack;
+        const Tensor y = part.of(output), R = part.of(saved.tensors[ratio]), d = part.keys(saved.tensors[den]), head = part.channels(heads.of_channel);
+        // Of two things alike: the weights (by head) and the values (by channel).
+        struct Sums {
+            Tensor pack, states, taps, far, scale;
+            int64_t width;
+            Tensor state(int64_t n) const { return states.select(0, n).slice(0, 0, round_up(width, panel)); }
         };
-        Tensor scale = dense(scales.select(0, g), {W});
-        state(0).fill(0);
+        const auto sums_of = [&](int which, const Columns &columns, int64_t width) {
+            const int64_t padded_width = round_up(width, panel);
+            return Sums{packs.select(0, g).select(0, which), states.select(0, g).select(0, which), columns.taps.select(0, block).slice(0, 0, padded_width / panel),
+                        columns.far.select(0, block).slice(0, 0, padded_width), scales.select(0, g).select(0, which).slice(0, 0, padded_width), width};
+        };
+        Sums weights = sums_of(0, head_columns, n_heads), values = sums_of(1, channels, W);
+        // Rows first .. last of the keys as rows missing .. of packs of `rows` rows.
+        const auto pack_keys = [&](int64_t first, int64_t last, int64_t I, int64_t missing, int64_t rows) {
+            const Tensor e = rows_of(weights.pack, rows, n_heads), eV = rows_of(values.pack, rows, W);
+            clear_around(e, missing, last - first, n_heads), clear_around(eV, missing, last - first, W);
+            Tensor e_out = e.slice(0, missing, missing + last - first).slice(1, 0, n_heads), eV_out = eV.slice(0, missing, missing + last - first).slice(1, 0, W);
+            kernels().aft_conv_values_f32(key.slice(0, first, last), value.slice(0, first, last), m.select(0, I), head, int32_t(group), e_out, eV_out);
+            return std::pair(e, eV);
+        };
+        for (const Sums *s : {&weights, &values}) s->state(0).fill(0);
         if (!options_.causal) {
-            state(1 + cut.pieces).fill(0);
+            for (const Sums *s : {&weights, &values}) s->state(1 + cut.pieces).fill(0);
             for (int64_t I = cut.pieces - 2; I >= 0; I--) {
                 const int64_t first = std::min(T, cut.begin(I + 1) + reach.after), last = std::min(T, cut.begin(I + 2) + reach.after);
-                Tensor sum = state(2 + I), total = state(2 + cut.pieces);
-                sum.copy_from(state(3 + I));
+                for (const Sums *s : {&weights, &values}) s->state(2 + I).copy_from(s->state(3 + I));
                 if (first == last) continue;
-                kernels().aft_window_total_f32(pack_keys(first, last, I, 0, last - first), ones.slice(0, 0, last - first), total);
-                for (int64_t n = 0; n < sum.elements(); n++) sum.data()[n] += total.data()[n];
+                const auto [e, eV] = pack_keys(first, last, I, 0, last - first);
+                const auto add = [&](const Sums &s, const Tensor &pack) {
+                    Tensor sum = s.state(2 + I), total = s.state(2 + cut.pieces);
+                    kernels().aft_conv_total_f32(pack, total);
+                    for (int64_t n = 0; n < sum.elements(); n++) sum.data()[n] += total.data()[n];
+                };
+                add(weights, e), add(values, eV);
             }
         }
         for (int64_t I = 0; I < cut.pieces; I++) {
             const Seen seen(cut, I, reach);
             const int64_t t0 = cut.begin(I), t1 = cut.end(I);
-            const Tensor pack = pack_keys(seen.first, seen.last, I, seen.missing, seen.rows);
-            fill_scale(scale, m.select(0, std::max<int64_t>(0, I - 1)), m.select(0, I), head);
-            Tensor y_out = y.slice(0, t0, t1), R_out = R.slice(0, t0, t1), d_out = d.slice(0, t0, t1), next = state((I + 1) % 2);
+            const auto [e, eV] = pack_keys(seen.first, seen.last, I, seen.missing, seen.rows);
+            fill_scale(weights.scale, m.select(0, std::max<int64_t>(0, I - 1)), m.select(0, I));
+            for (int64_t c = 0; c < W; c++) values.scale.data()[c] = weights.scale.data()[head.data<int32_t>()[c]];
+            const auto after = [&](const Sums &s) { return s.state(options_.causal ? I % 2 : 2 + I); };
+
+            Tensor den_out = heads.whole ? d.slice(0, t0, t1) : dense(dens.select(0, g), {t1 - t0, n_heads}), next = weights.state((I + 1) % 2);
+            (options_.causal ? kernels().aft_conv_causal_sums_f32 : kernels().aft_conv_both_sums_f32)(e, weights.taps, weights.far, weights.state(I % 2), after(weights), weights.scale,
+                                                                                                      int32_t(reach.taps), int32_t(t1 - t0), den_out, next);
+            if (!heads.whole)  // a head that begins in an earlier unit is that unit's
+                for (int64_t t = t0; t < t1; t++)
+                    for (int64_t h = part.first_own(); h < n_heads; h++) d.data()[t * d.stride(0) + h] = den_out.data()[(t - t0) * n_heads + h];
+
+            Tensor y_out = y.slice(0, t0, t1), R_out = R.slice(0, t0, t1);
+            next = values.state((I + 1) % 2);
             (options_.causal ? kernels().aft_conv_causal_forward_f32 : kernels().aft_conv_both_forward_f32)(
-                query.slice(0, t0, t1), pack, taps, far, state(I % 2), options_.causal ? state(I % 2) : state(2 + I), scale, int32_t(reach.taps), y_out, R_out, d_out, next);
+                query.slice(0, t0, t1), den_out, head, int32_t(group), eV, values.taps, values.far, values.state(I % 2), after(values), values.scale, int32_t(reach.taps), y_out, R_out,
+                next);
         }
     });
     const ExactRule exact = rule(saved, cut);
@@ -223,7 +302,7 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
         const Part part(unit, group);
         const int64_t W = part.width(), P = unit.panels();
         const Tensor query = part.of(in.query), key = part.keys(in.key), value = part.of(in.value), m = part.maxima(saved.tensors[maxima]);
-        const Tensor dy = part.of(output_gradient), R = part.of(saved.tensors[ratio]), d = part.of(saved.tensors[den]);
+        const Tensor dy = part.of(output_gradient), R = part.of(saved.tensors[ratio]), d = part.keys(saved.tensors[den]);
         const Tensor dQ = part.of(gradient.query), dK = part.of(shares), dV = part.of(gradient.value);
         const Tensor taps = part.panels(channels.taps), far = part.channels(channels.far), head = part.channels(channels.head);
         const auto state = [&](int64_t n) { return dense(states.select(0, g).select(0, n), {P, 2, panel}); };

@@ -37,6 +37,7 @@ struct Sizes {
         : B(in.value.size(0)), T(in.value.size(1)), C(in.value.size(2)), heads(bias.heads()), keys(in.key.size(2)) {}
     int64_t head(int64_t c) const { return c * heads / C; }
     int64_t key(int64_t c) const { return c * keys / C; }
+    int64_t den(const Tensor &den, int64_t c) const { return c * den.size(2) / C; }  // its column
 };
 
 // A column of x in double: contiguous for the loops over keys.
@@ -186,7 +187,7 @@ int64_t exact_forward(const ExactProblem &in, const PairBias &bias, const ExactR
     const auto is_exact = [&](int64_t b, int64_t t, const auto &found) {
         const float *d = at(den, b, t), *r = at(ratio, b, t);
         for (int64_t c = 0; c < n.C; c++)
-            if (rule.forward(d[c], r[c])) found(c);
+            if (rule.forward(d[n.den(den, c)], r[c])) found(c);
     };
     each_block(in, bias, is_exact, [&](Block &block) {
         count += int64_t(block.elements.size());
@@ -198,9 +199,10 @@ int64_t exact_forward(const ExactProblem &in, const PairBias &bias, const ExactR
                 normalise(*e, K.data(), V.data(), block.w.row(row, n.head(c)), block.w.keys(row));
                 row_of(output, b, t)[c] = float(sigmoid(at(in.query, b, t)[c]) * e->ratio);
                 row_of(ratio, b, t)[c] = float(e->ratio);
-                row_of(den, b, t)[c] = 0;
             }
         });
+        // Channels may share a denominator; those that it leaves exact without need are so in backward only.
+        for (const Element &e : block.elements) row_of(den, e.b, block.w.times[size_t(e.row)])[n.den(den, e.c)] = 0;
     });
     count_exact_elements(count);
     return count;
@@ -212,11 +214,11 @@ void exact_backward(const ExactProblem &in, PairBias &bias, const ExactRule &rul
     const auto is_exact = [&](int64_t b, int64_t t, const auto &found) {
         const float *d = at(den, b, t), *dy = at(output_gradient, b, t);
         for (int64_t c = 0; c < n.C; c++)
-            if (rule.backward(d[c], dy[c])) found(c);
+            if (rule.backward(d[n.den(den, c)], dy[c])) found(c);
     };
     each_block(in, bias, is_exact, [&](Block &block) {
         count_exact_elements(std::ranges::count_if(block.elements, [&](const Element &e) {
-            return at(den, e.b, block.w.times[size_t(e.row)])[e.c] != 0;  // the others were counted in forward
+            return at(den, e.b, block.w.times[size_t(e.row)])[n.den(den, e.c)] != 0;  // the others were counted in forward
         }));
         // dK and dV. The channels of a head share its column of K: the head's task adds them in order, so tasks are heads then.
         const bool shared = n.keys != n.C;

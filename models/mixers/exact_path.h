@@ -91,7 +91,8 @@ struct ExactProblem {
     bool causal;
 };
 
-/// Elements of den [B, T, C] that are exact by the rule: output and ratio (R = num / den) are recomputed and den is set
+/// Elements by den ([B, T, C], or [B, T, heads] where the channels of a head share theirs) that are exact by the rule: output
+/// and ratio (R = num / den) are recomputed and den is set
 /// to 0. They are counted (exact_path_count) and their number is returned.
 int64_t exact_forward(const ExactProblem &in, const PairBias &bias, const ExactRule &rule, Tensor &output, Tensor &ratio, Tensor &den);
 

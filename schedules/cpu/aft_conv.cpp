@@ -51,15 +51,47 @@ void schedule_mix(ConvMix &m, Func out, Var c, Var t, ConvTile tile, int lanes, 
     m.whole.update().unroll(m.part);
 }
 
+// One sum a row and vector: a turn of rows x unroll FMA loads rows + unroll - 1 rows of the pack and `unroll` of the taps.
+void schedule_sums(ConvSums &m, Func out, Var c, Var t, int lanes, bool inside) {
+    Var panel{"out_panel"}, l{"out_l"}, lo{"out_lo"}, li{"out_li"}, q{"out_q"}, i{"out_i"};
+    const int rows = m.tile.rows;
+    out.split(c, panel, l, window_panel, guard).split(l, lo, li, lanes).split(t, q, i, rows, guard);
+    if (inside)
+        out.reorder(li, lo, i, panel, q);
+    else
+        out.reorder(li, lo, i, q, panel);
+    out.vectorize(li).unroll(lo).unroll(i).always_partition(panel).always_partition(q);
+    const Lanes in{lanes};
+    const LoopLevel at(out, inside ? panel : q);
+    const auto registers = [&](Func f) {
+        f.compute_at(at).store_in(MemoryType::Register).bound_extent(m.l, window_panel).bound_extent(m.i, rows);
+        in.vectorize(f, m.l);
+        f.unroll(m.i);
+    };
+    registers(m.sums);
+    in.vectorize(m.sums.update().reorder(m.l, m.i, m.j.x, m.j.y), m.l);
+    m.sums.update().unroll(m.i).unroll(m.j.x);
+    const auto side = [&](ConvSums::Side &s) {
+        s.base.compute_root().vectorize(m.c, lanes);
+        s.base.update().reorder(m.c, m.scan.x).vectorize(m.c, lanes);
+        registers(s.near);
+        in.vectorize(s.near.update().reorder(m.l, m.step.x), m.l);
+        s.near.update().unroll(m.step.x);
+    };
+    if (m.form != WindowForm::reversed) side(m.prefix);
+    if (m.form != WindowForm::causal) side(m.suffix);
+    m.state.vectorize(m.c, lanes, guard);
+}
+
 }  // namespace
 
 ConvPlan plan_aft_conv(const Request &request) {
     return planned(request, [&](const Machine &machine, Knobs &knobs) -> ConvPlan {
         const int lanes = machine.lanes, registers = machine.vector_registers, vectors = window_panel / lanes;
-        const bool mix = request.part == "mix", filter = request.part == "filter";
-        const int rows = knobs.only(mix, "tile_rows", registers == 32 ? 6 : 2, {2, 3, 4, 6, 12}, "two sums a row and vector; a load of the taps feeds them all");
+        const bool pair = request.part == "pair", mix = request.part == "mix" || pair, filter = request.part == "filter";
+        const int rows = knobs.only(mix, "tile_rows", pair ? (registers == 32 ? 6 : 2) : registers == 32 ? 12 : 4, {2, 3, 4, 6, 12}, "a sum a row and vector; a load of the taps feeds them all");
         const int unroll = knobs.only(mix, "unroll", 4, {1, 2, 4, 8}, "taps a turn: rows of the pack that meet again stay in registers");
-        knobs.require((2 * rows + 2) * vectors <= registers, "sums, a row of the pack and one of the taps fit the registers");
+        knobs.require(((pair ? 2 : 1) * rows + 2) * vectors <= registers, "sums, a row of the pack and one of the taps fit the registers");
         const bool inside = knobs.only(mix, "panels_inside", 0, {0, 1}, "1: rows of the epilogue are read whole, and the sums wait in L2; 0: a panel's sums stay in L1");
         const int filter_taps = knobs.only(filter, "filter_taps", registers == 32 ? 8 : 4, {2, 4, 8}, "sums of the filter's gradient; each row of keys feeds them all");
         const int filter_rows = knobs.only(filter, "filter_rows", 4, {1, 2, 4}, "rows a turn: rows of queries that meet again stay in registers");
@@ -90,7 +122,19 @@ ConvPlan plan_aft_conv(const Request &request) {
             q.slack.vectorize(q.c, lanes, guard);
             q.slack.update().reorder(q.c, q.r.x).vectorize(q.c, lanes, guard);
         };
-        plan.forward = [=](ConvForward &f) { schedule_mix(f.mix, f.y, f.c, f.t, {rows, unroll}, lanes, inside); };
+        plan.values = [=](ConvValues &v) {
+            Var co{"co"}, ci{"ci"};
+            v.weights.compute_root().vectorize(v.h, lanes, guard);
+            v.pack.split(v.c, co, ci, lanes, guard).vectorize(ci).never_partition(v.p).always_partition(co);
+        };
+        plan.total = [=](ConvTotal &f) {
+            Var co{"co"}, ci{"ci"};
+            f.total.split(f.c, co, ci, 4 * lanes, guard).vectorize(ci, lanes);
+            f.sum.compute_at(f.total, co).vectorize(f.c, lanes);
+            f.sum.update().reorder(f.c, f.r.x).vectorize(f.c, lanes, guard);
+        };
+        plan.sums = [=](ConvPlain &f) { schedule_sums(f.mix, f.out, f.c, f.t, lanes, inside); };
+        plan.forward = [=](ConvForward &f) { schedule_sums(f.mix, f.y, f.c, f.t, lanes, inside); };
         plan.backward = [=](ConvBackward &f) { schedule_mix(f.mix, f.gradient, f.c, f.t, {rows, unroll}, lanes, inside); };
         plan.filter = [=](ConvFilter &f) {
             Var jo{"jo"}, ji{"ji"};
