@@ -67,6 +67,12 @@ def time_of(ns):
     return f"{ns * 1e-9:.3f} s" if ns >= 1e9 else f"{ns * 1e-6:.3f} ms" if ns >= 1e6 else f"{ns * 1e-3:.1f} us"
 
 
+def elements(name):
+    """B T C of a name like aft_conv_causal_forward/B:4/C:512/H:16/S:32/T:1024."""
+    shape = {k: int(v) for k, v in (x.split(":") for x in name.split("/")[1:])}
+    return shape["B"] * shape["T"] * shape["C"]
+
+
 def kernel_rows(folder):
     entries = load(folder, "kernels")["benchmarks"]
     print("\n## Kernels, one core\n")
@@ -90,6 +96,7 @@ def kernel_rows(folder):
         note = next((e[k] for e in found for k in e if k.endswith("_note")), "")
         figure, least = wanted or (None, None)
         value = {"ratio": ratio, "formula": others["formula"]}.get(figure, share)
+        value = value and round(value, 3 if figure == "share" else 2)  # as it is printed
         row(title, time_of(found[0]["real_time"]) if len(found) == 1 else f"{len(found)} shapes", percent(max(e["spread"] for e in found)), "/".join(sorted({e["limited_by"] for e in found})),
             percent(share), peer + (f" ({note})" if note else ""), f"{ratio:.2f} x{worst}" if ratio else "-", *(f"{x:.2f} x" if x else "-" for x in others.values()),
             "-" if not wanted else percent(least) if figure == "share" else f"{least} x" + (" the formula" if figure == "formula" else ""), verdict(value, least))
@@ -98,6 +105,8 @@ def kernel_rows(folder):
         for way in ("forward", "backward"):
             if f"_{way}/" in e["name"] and e["name"].startswith("aft_"):
                 pairs.setdefault(e["name"].replace(f"_{way}/", "/"), {})[way] = e["real_time"]
+    conv = [f"`{e['name']}` {e['real_time'] / elements(e['name']):.2f}" for e in entries if e["name"].startswith("aft_conv_")]
+    print("\nAFT-conv, ns per element of [B, T, C]: " + ("; ".join(conv) or "not measured") + ".")
     print("\nBackward over forward: " + ("; ".join(f"`{n}` {p['backward'] / p['forward']:.2f}" for n, p in pairs.items() if len(p) == 2) or "not measured") + ".")
 
 

@@ -114,6 +114,7 @@ const RegisterCases registered([] {
             add({.window = 32, .B = 1, .T = 130, .C = 9});
             add({.window = 5, .B = 1, .T = 300, .C = 7});
             add({.window = 32, .B = 1, .T = 300, .C = 7});
+            if (D) add({.window = 32, .B = 2, .T = 140, .C = 512});  // units of whole rows in two pieces
             add({.window = 300, .B = 1, .T = 33, .C = 5});
             add({.window = 150, .B = 1, .T = 130, .C = 5});
             add({.window = 5000, .B = 1, .T = 33, .C = 5, .keys = 80});
