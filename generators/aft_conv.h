@@ -3,15 +3,16 @@
 //   num[t] = sum_j E[j] e[t + j - o] V[t + j - o] + f (sum of e V before and behind the taps)     den[t]: the same without V
 //   e[t'] = exp(K[t'] - m)      E[j] = exp(w[j] - r),  f = exp(-r)  with r = max(0, max_j w[j])
 //
-// w and K belong to a head, and so does den; V and num belong to a channel: `head(c)` names the head of a channel. Tokens beyond the taps weigh
-// exp(0) = 1: they are running sums, a prefix and (not causal) a suffix. Sums only add; exp(w) - 1 appears nowhere.
+// w and K belong to a head, and so does den; V and num belong to a channel: `head(c)` names the head of a channel. Tokens beyond
+// the taps weigh exp(0) = 1: they are running sums, a prefix and (not causal) a suffix. Sums only add; exp(w) - 1 appears nowhere.
 // Backward is the same with the taps reversed, of G and -G R, G = dY sigma(Q) / den:
 //   S[t'] = sum_j E[j] G[t' - j + o] + f (...)      P: the same of G R      dV = e S      dK = sum over the head's channels of e (V S - P)
 //   dw[j] = E[j] sum_{t', c} (e V)[t'] G[t' - j + o] - e[t'] (G R)[t' - j + o]
 //
 // Layouts, Halide dimension 0 first. Rows lie at constant distances, so that the taps of a tile read them by fixed offsets:
 //   pack (c, p)                forward: e V of the channels, or e of the heads, a row each `conv_pitch` floats
-//   pack (l, part, p, panel)   backward, in panels of 16 channels: (e V, e) or (G, -G R) of the rows that a piece sees, zero where there is no row or channel;
+//   pack (l, part, p, panel)   backward, in panels of 16 channels: (e V, e) or (G, -G R)
+//                              of the rows that a piece sees, zero where there is no row or channel;
 //                              row t of the piece meets tap j at pack row t + j
 //   taps (l, j, panel)         E of each channel, padded with zeros to a multiple of conv_pad
 #pragma once
@@ -109,7 +110,8 @@ struct ConvQueries {
         const auto limit = [&](Expr dy) { return max(abs(dy) * in.gradient_factor, 5.42101086e-20f); };  // 2^-64
 
         rescale(h, piece) = exp_clamped(min(in.maximum(hh) - in.maxima(hh, min(piece, in.pieces - 1)), 0.0f));
-        const Expr head = select(in.single, cc, clamp(in.head(cc), 0, in.H - 1));
+        const auto head_of = [&](Expr c) { return select(in.single, c, clamp(in.head(c), 0, in.H - 1)); };
+        const Expr head = head_of(cc);
         const Expr dy = in.output_gradient(cc, at), den = in.den(head, at);
         const Gate gate(in.query(cc, at));
         const Expr G = gate.times(gate.times(dy, gate.f), gate.f / (den * gate.one_plus)) * rescale(head, max(row, 0) / in.chunk);
@@ -123,7 +125,7 @@ struct ConvQueries {
 
         Var one{"one"};  // generators/kernel_generator.h, "In place"
         slack(c, one) = 1.0f;
-        slack(c, one) = min(slack(c, one), in.den(select(in.single, c, clamp(in.head(c), 0, in.H - 1)), r) - limit(in.output_gradient(c, r)));
+        slack(c, one) = min(slack(c, one), in.den(head_of(c), r) - limit(in.output_gradient(c, r)));
     }
 };
 
@@ -139,7 +141,7 @@ struct ConvMixInputs {
 };
 
 // sums(l, part, t, panel) = far (sums beyond the taps) + sum_j taps(l, j, panel) pack(l, part, t + j, panel), and the carried
-// state behind the piece.
+// state behind the piece. Forms: reversed (only rows behind a key) and both.
 struct ConvMix {
     Halide::Var l{"l"}, part{"part"}, t{"t"}, panel{"panel"};
     Halide::RDom scan, all, j;
@@ -148,7 +150,7 @@ struct ConvMix {
 
     ConvMix(const ConvMixInputs &in, WindowForm form, ConvTile tile) : scan(1, in.rows - 1, "scan"), all(0, in.rows, "all"), form(form) {
         using namespace Halide;
-        const bool has_prefix = form != WindowForm::reversed, has_suffix = form != WindowForm::causal;
+        const bool has_prefix = form != WindowForm::reversed;
         const Expr c = inside(panel * window_panel + l, in.C), row = inside(t, in.rows);
         const auto carried = [&](Func f) { return f(l, part, panel) * in.scale(c); };
         Expr far = 0.0f;
@@ -157,11 +159,10 @@ struct ConvMix {
             prefix(l, part, scan, panel) = prefix(l, part, scan - 1, panel) + in.pack(l, part, scan - 1, panel);
             far = carried(in.before_state) + prefix(l, part, row, panel);
         }
-        if (has_suffix) {  // counts rows from the last one
-            suffix(l, part, t, panel) = 0.0f;
-            suffix(l, part, scan, panel) = suffix(l, part, scan - 1, panel) + in.pack(l, part, in.rows - 1 - scan + in.window, panel);
-            far = far + ((has_prefix ? Expr(in.after_state(l, part, panel)) : carried(in.after_state)) + suffix(l, part, in.rows - 1 - row, panel));
-        }
+        // The suffix counts rows from the last one.
+        suffix(l, part, t, panel) = 0.0f;
+        suffix(l, part, scan, panel) = suffix(l, part, scan - 1, panel) + in.pack(l, part, in.rows - 1 - scan + in.window, panel);
+        far = far + ((has_prefix ? Expr(in.after_state(l, part, panel)) : carried(in.after_state)) + suffix(l, part, in.rows - 1 - row, panel));
         // The rows that lie beyond the taps of the next piece's first row: all of this piece's, counted from its own far side.
         whole(l, part, panel) += in.pack(l, part, has_prefix ? Expr(all) : Expr(all) + in.window - 1, panel);
         state(l, part, panel) = carried(has_prefix ? in.before_state : in.after_state) + whole(l, part, panel);
@@ -180,7 +181,8 @@ struct ConvSumsInputs {
 };
 
 // of(c, t) = far (sums beyond the taps) + sum_j taps(j) pack(c, t + j), and the carried sum behind the piece. Row i of tile q is
-// row q * tile.rows + i. The sums beyond the taps are those of whole tiles (base) and of the tile's own rows (near).
+// row q * tile.rows + i. The sums beyond the taps are those of whole tiles (base) and of the tile's own rows (near). Forms: causal
+// (only rows before a query) and both.
 struct ConvSums {
     struct Side {  // the rows before the taps, or behind them
         Halide::Func base, near;
@@ -195,7 +197,6 @@ struct ConvSums {
     ConvSums(const ConvSumsInputs &in, WindowForm form, ConvTile tile)
         : scan(1, ceil_div(in.rows, tile.rows), "scan"), step(1, tile.rows - 1, "step"), form(form), tile(tile) {
         using namespace Halide;
-        const bool has_prefix = form != WindowForm::reversed, has_suffix = form != WindowForm::causal;
         const int R = tile.rows;
         const Expr tiles = ceil_div(in.rows, R), at = panel * window_panel + l;
         const auto rows_from = [&](Expr first) {  // in pairs: the additions of a tile do not wait for each other
@@ -208,24 +209,20 @@ struct ConvSums {
             }
             return terms[0];
         };
-        Expr far = 0.0f;
-        if (has_prefix) {
-            prefix.base(c, n) = 0.0f;
-            prefix.base(c, scan) = prefix.base(c, scan - 1) + rows_from((scan - 1) * R);
-            prefix.near(l, i, q, panel) = 0.0f;
-            prefix.near(l, step, q, panel) = prefix.near(l, step - 1, q, panel) + in.pack(at, q * R + step - 1);
-            far = in.before(at) * in.scale(at) + (prefix.base(at, q) + prefix.near(l, i, q, panel));
-        }
-        if (has_suffix) {  // tiles and rows count from the last
+        prefix.base(c, n) = 0.0f;
+        prefix.base(c, scan) = prefix.base(c, scan - 1) + rows_from((scan - 1) * R);
+        prefix.near(l, i, q, panel) = 0.0f;
+        prefix.near(l, step, q, panel) = prefix.near(l, step - 1, q, panel) + in.pack(at, q * R + step - 1);
+        Expr far = in.before(at) * in.scale(at) + (prefix.base(at, q) + prefix.near(l, i, q, panel));
+        if (form == WindowForm::both) {  // tiles and rows count from the last
             suffix.base(c, n) = 0.0f;
             suffix.base(c, scan) = suffix.base(c, scan - 1) + rows_from((tiles - scan) * R + in.window - 1);
             suffix.near(l, i, q, panel) = 0.0f;
             suffix.near(l, R - 1 - step, q, panel) = suffix.near(l, R - step, q, panel) + in.pack(at, q * R + R - 1 - step + in.window);
-            const Expr after = has_prefix ? Expr(in.after(at)) : in.after(at) * in.scale(at);
-            far = far + (after + (suffix.base(at, tiles - 1 - q) + suffix.near(l, i, q, panel)));
+            far = far + (in.after(at) + (suffix.base(at, tiles - 1 - q) + suffix.near(l, i, q, panel)));
         }
-        // The rows that lie beyond the taps of the next piece's first row: all of this piece's, counted from its own far side.
-        state(c) = (has_prefix ? in.before(c) : in.after(c)) * in.scale(c) + (has_prefix ? prefix : suffix).base(c, tiles);
+        // The rows that lie beyond the taps of the next piece's first row: all of this piece's.
+        state(c) = in.before(c) * in.scale(c) + prefix.base(c, tiles);
 
         j = RDom(0, tile.unroll, 0, in.padded / tile.unroll, "j");
         const Expr tap = j.y * tile.unroll + j.x;

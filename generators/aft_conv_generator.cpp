@@ -109,7 +109,7 @@ public:
 
 class ConvSumsGenerator : public ConvGenerator<ConvSumsGenerator> {
 public:
-    Param<WindowForm> form{"form", WindowForm::causal, {{"causal", WindowForm::causal}, {"reversed", WindowForm::reversed}, {"both", WindowForm::both}}};
+    Param<WindowForm> form{"form", WindowForm::causal, {{"causal", WindowForm::causal}, {"both", WindowForm::both}}};
     Input<Buffer<float, 2>> pack{"pack"};
     Input<Buffer<float, 3>> taps{"taps"};
     Input<Buffer<float, 1>> far{"far"}, before{"before"}, after{"after"}, scale{"scale"};
@@ -130,7 +130,7 @@ public:
 
 class ConvForwardGenerator : public ConvGenerator<ConvForwardGenerator> {
 public:
-    Param<WindowForm> form{"form", WindowForm::causal, {{"causal", WindowForm::causal}, {"reversed", WindowForm::reversed}, {"both", WindowForm::both}}};
+    Param<WindowForm> form{"form", WindowForm::causal, {{"causal", WindowForm::causal}, {"both", WindowForm::both}}};
     Input<Buffer<float, 2>> query{"query"}, den{"den"};
     Input<Buffer<int32_t, 1>> head{"head"};
     Input<int32_t> group{"group"};
@@ -157,7 +157,7 @@ public:
 
 class ConvBackwardGenerator : public KernelGenerator<ConvBackwardGenerator> {
 public:
-    Param<WindowForm> form{"form", WindowForm::reversed, {{"causal", WindowForm::causal}, {"reversed", WindowForm::reversed}, {"both", WindowForm::both}}};
+    Param<WindowForm> form{"form", WindowForm::reversed, {{"reversed", WindowForm::reversed}, {"both", WindowForm::both}}};
     Input<Buffer<float, 4>> keys{"keys"};
     Input<Buffer<float, 2>> value{"value"};
     Input<Buffer<float, 4>> pack{"pack"};

@@ -8,6 +8,8 @@
 
 namespace aft {
 
+constexpr auto guard = Halide::TailStrategy::GuardWithIf;  // any extent, and safe in place: no element is computed twice
+
 // Leaves a plan its numbers and the formulation.
 template <class Plan>
 void drop_moves(Plan &plan) {

@@ -6,8 +6,6 @@
 
 namespace aft {
 
-constexpr auto guard = Halide::TailStrategy::GuardWithIf;  // any extent, and safe in place: no element is computed twice
-
 // A reduction of one row at a time, inside the loop `row` of `at`: the partial results in registers, then a tree.
 inline void reduce_row(RowReduction &s, Halide::Func at, const Halide::Var &row, int lanes) {
     using namespace Halide;

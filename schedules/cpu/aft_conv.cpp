@@ -4,22 +4,12 @@
 // two FMA a row; unrolled over `unroll` taps, rows t + j meet again, so a turn needs rows + unroll - 1 loads per part for
 // rows x unroll FMA: bound by the FMA ports.
 #include "generators/aft_conv.h"
-#include "schedules/plan.h"
+#include "schedules/panels.h"
 
 namespace aft {
 namespace {
 
 using namespace Halide;
-constexpr auto guard = TailStrategy::GuardWithIf;
-
-// Splits a panel's 16 channels into vectors.
-struct Lanes {
-    int lanes;
-    Var lo{"lo"}, li{"li"};
-
-    template <class Stage>
-    void vectorize(Stage s, Var l) const { s.split(l, lo, li, lanes).vectorize(li).unroll(lo); }
-};
 
 // inside: the loop over panels runs inside the one over tiles of rows.
 void schedule_mix(ConvMix &m, Func out, Var c, Var t, ConvTile tile, int lanes, bool inside) {
@@ -40,8 +30,8 @@ void schedule_mix(ConvMix &m, Func out, Var c, Var t, ConvTile tile, int lanes, 
         in.vectorize(f.update().reorder(m.l, m.part, m.scan.x, m.panel), m.l);
         f.update().unroll(m.part);
     };
-    if (m.form != WindowForm::reversed) scanned(m.prefix);
-    if (m.form != WindowForm::causal) scanned(m.suffix);
+    if (m.form == WindowForm::both) scanned(m.prefix);
+    scanned(m.suffix);
     in.vectorize(m.state, m.l);
     m.state.unroll(m.part);
     m.whole.compute_at(m.state, m.panel).store_in(MemoryType::Register).bound_extent(m.l, window_panel).bound_extent(m.part, 2);
@@ -78,8 +68,8 @@ void schedule_sums(ConvSums &m, Func out, Var c, Var t, int lanes, bool inside) 
         in.vectorize(s.near.update().reorder(m.l, m.step.x), m.l);
         s.near.update().unroll(m.step.x);
     };
-    if (m.form != WindowForm::reversed) side(m.prefix);
-    if (m.form != WindowForm::causal) side(m.suffix);
+    side(m.prefix);
+    if (m.form == WindowForm::both) side(m.suffix);
     m.state.vectorize(m.c, lanes, guard);
 }
 

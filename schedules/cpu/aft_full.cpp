@@ -10,7 +10,6 @@ namespace aft {
 namespace {
 
 using namespace Halide;
-constexpr auto guard = TailStrategy::GuardWithIf;
 
 struct Numbers {
     int lanes, rows, step_vectors;

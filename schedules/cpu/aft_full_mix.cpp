@@ -8,22 +8,12 @@
 // work = 73 % of FMA, where products of 256 x 256 blocks and passes between them took 80 ms. This kernel is 83 % of it, w = u v^T
 // 7 %, packing the keys 3 %.
 #include "generators/aft_full_mix.h"
-#include "schedules/plan.h"
+#include "schedules/panels.h"
 
 namespace aft {
 namespace {
 
 using namespace Halide;
-constexpr auto guard = TailStrategy::GuardWithIf;
-
-// Splits a panel's 16 channels into vectors.
-struct Lanes {
-    int lanes;
-    Var lo{"lo"}, li{"li"};
-
-    template <class Stage>
-    void vectorize(Stage s, Var l) const { s.split(l, lo, li, lanes).vectorize(li).unroll(lo); }
-};
 
 void schedule_sums(FullSums &m, Func out, Var c, Var t, int lanes, bool inside) {
     const int rows = m.extents.rows;

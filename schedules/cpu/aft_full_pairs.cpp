@@ -10,7 +10,6 @@ namespace aft {
 namespace {
 
 using namespace Halide;
-constexpr auto guard = TailStrategy::GuardWithIf;
 
 void schedule_pairs(FullPairs &f, int lanes) {
     const int rows = f.extents.rows, columns = f.extents.columns, width = 2 * full_panel;

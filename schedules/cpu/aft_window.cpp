@@ -4,22 +4,12 @@
 // The product: a tile of rows x 16 channels x (num, den). AVX-512: 12 rows x 2 vectors are 24 accumulators; a column of
 // the table costs 2 loads + 12 broadcasts + 24 FMA: bound by the FMA ports. AVX2 halves the tile: 6 rows x 2 vectors of 8.
 #include "generators/aft_window.h"
-#include "schedules/plan.h"
+#include "schedules/panels.h"
 
 namespace aft {
 namespace {
 
 using namespace Halide;
-constexpr auto guard = TailStrategy::GuardWithIf;
-
-// Splits a panel's 16 channels into vectors.
-struct Lanes {
-    int lanes;
-    Var lo{"lo"}, li{"li"};
-
-    template <class Stage>
-    void vectorize(Stage s, Var l) const { s.split(l, lo, li, lanes).vectorize(li).unroll(lo); }
-};
 
 void schedule_mix(WindowMix &m, Func consumer, Var at, int lanes) {
     // The tile is a register tile, never memory: a whole panel of channels, in one vector or in two.

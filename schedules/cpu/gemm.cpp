@@ -44,7 +44,6 @@ void schedule_a(Gemm &g, int lanes, Var io) {
 void schedule_gemm(Gemm &g, const Numbers &n) {
     const int rows = g.extents.rows, columns = g.extents.columns;
     const bool blocked = g.extents.blocked;
-    const auto guard = TailStrategy::GuardWithIf;
     const int lanes = n.lanes;
     Var io{"io"}, ii{"ii"}, jo{"jo"}, ji{"ji"}, jb{"jb"};
 

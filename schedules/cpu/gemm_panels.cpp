@@ -10,7 +10,6 @@ namespace aft {
 namespace {
 
 using namespace Halide;
-constexpr auto guard = TailStrategy::GuardWithIf;
 
 void schedule_product(PanelProduct &p, int lanes, int unroll) {
     Var io{"io"}, ii{"ii"}, jo{"jo"}, ji{"ji"};

@@ -9,7 +9,6 @@ namespace aft {
 namespace {
 
 using namespace Halide;
-constexpr auto guard = TailStrategy::GuardWithIf;
 constexpr int task_channels = 256;
 
 struct Numbers {
