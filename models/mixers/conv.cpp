@@ -38,26 +38,6 @@ struct Seen {
     }
 };
 
-// The taps of each channel, padded with zeros, in the order in which a piece meets them; the weight beyond them; heads.
-struct Channels {
-    Tensor taps, far, head;  // [panels, padded, 16], [C], [C] i32: head of a channel, counted from the first of its unit
-    Channels(const ConvFilterTaps &filter, const Cut &cut, bool of_queries, Arena &arena) {
-        const int64_t group = cut.C / filter.heads, padded = round_up(filter.taps, pad);
-        taps = arena.allocate({ceil_div(cut.C, panel), padded, panel}), far = arena.allocate({cut.C}), head = arena.allocate({cut.C}, DType::i32);
-        taps.fill(0);
-        std::vector<float> weights(size_t(filter.taps));
-        for (int64_t h = 0; h < filter.heads; h++) {
-            for (int64_t j = 0; j < filter.taps; j++) weights[size_t(of_queries ? j : filter.taps - 1 - j)] = filter.weight(h, j);
-            for (int64_t c = h * group; c < (h + 1) * group; c++) {
-                float *to = taps.data() + c / panel * padded * panel + c % panel;
-                for (int64_t j = 0; j < filter.taps; j++) to[j * panel] = weights[size_t(j)];
-            }
-            std::fill_n(far.data() + h * group, group, filter.far(h));
-        }
-        for (int64_t c = 0; c < cut.C; c++) head.data<int32_t>()[c] = int32_t(c / group - c / cut.channels * cut.channels / group);
-    }
-};
-
 // The head of each channel, counted from the first of its unit; whether each head lies in one unit.
 struct Heads {
     Tensor of_channel;  // [C] i32
@@ -69,7 +49,7 @@ struct Heads {
 
 // Taps, and the weight beyond them, of the columns of each block of channels: its channels, or its heads.
 struct Columns {
-    Tensor taps, far;  // [blocks, panels, padded, 16], [blocks, panels * 16], padded with zeros
+    Tensor taps, far;  // [blocks, panels, padded, 16], [blocks, panels * 16], padded with zeros, in the order in which a piece meets them
     Columns(const ConvFilterTaps &filter, const Cut &cut, bool of_heads, bool of_queries, Arena &arena) {
         const int64_t group = cut.C / filter.heads, padded = round_up(filter.taps, pad), most = of_heads ? std::min(filter.heads, cut.channels / group + 2) : std::min(cut.C, cut.channels);
         taps = arena.allocate({cut.blocks, ceil_div(most, panel), padded, panel}), far = arena.allocate({cut.blocks, round_up(most, panel)});
@@ -99,7 +79,6 @@ struct Part {
     Tensor keys(const Tensor &x) const { return x.select(0, unit.b).slice(1, h0, h1); }         // [B, T, H] -> [T, h]
     Tensor maxima(const Tensor &x) const { return x.select(1, unit.b).slice(1, h0, h1); }       // [pieces, B, H] -> [pieces, h]
     Tensor channels(const Tensor &x) const { return x.slice(0, unit.c0, unit.c1); }             // [C] -> [c]
-    Tensor panels(const Tensor &x) const { return x.slice(0, unit.c0 / panel, unit.c0 / panel + unit.panels()); }
 };
 
 // Memory of a group: dense tensors of the unit at hand.
@@ -120,22 +99,8 @@ void clear_around(const Tensor &pack, int64_t first, int64_t count, int64_t widt
     }
 }
 
-// exp(low - high) <= 1 by head: brings a carried sum to the next reference.
-void fill_scale(Tensor scale, const Tensor &low, const Tensor &high) {
-    for (int64_t h = 0; h < low.elements(); h++) {
-        const float difference = low.data()[h] - high.data()[h];
-        scale.data()[h] = difference < 0 ? std::exp(std::max(difference, -87.3f)) : 1.0f;
-    }
-}
-
-// exp(low - high) <= 1 by channel: brings a carried state to the next reference.
-void fill_scale(Tensor &scale, const Tensor &low, const Tensor &high, const Tensor &head) {
-    for (int64_t c = 0; c < scale.elements(); c++) {
-        const int32_t h = head.data<int32_t>()[c];
-        const float difference = low.data()[h] - high.data()[h];
-        scale.data()[c] = difference < 0 ? std::exp(std::max(difference, -87.3f)) : 1.0f;
-    }
-}
+// exp(low - high) <= 1: brings a carried sum to the next reference.
+float falling(float low, float high) { return low < high ? std::exp(std::max(low - high, -87.3f)) : 1.0f; }
 
 enum Kept { ratio, den, maxima, facts };  // MixerSaved; facts: spreads of K and w, max |V|
 
@@ -254,7 +219,8 @@ void ConvMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &save
             const Seen seen(cut, I, reach);
             const int64_t t0 = cut.begin(I), t1 = cut.end(I);
             const auto [e, eV] = pack_keys(seen.first, seen.last, I, seen.missing, seen.rows);
-            fill_scale(weights.scale, m.select(0, std::max<int64_t>(0, I - 1)), m.select(0, I));
+            const Tensor low = m.select(0, std::max<int64_t>(0, I - 1)), high = m.select(0, I);
+            for (int64_t h = 0; h < n_heads; h++) weights.scale.data()[h] = falling(low.data()[h], high.data()[h]);
             for (int64_t c = 0; c < W; c++) values.scale.data()[c] = weights.scale.data()[head.data<int32_t>()[c]];
             const auto after = [&](const Sums &s) { return s.state(options_.causal ? I % 2 : 2 + I); };
 
@@ -273,8 +239,7 @@ void ConvMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &save
         }
     });
     const ExactRule exact = rule(saved, cut);
-    // No denominator is below exp(-spread of K - spread of w): mostly that settles it without a look at each.
-    if (exact.forward(float(std::exp(-fact[0] - fact[1])), 0))
+    if (exact.forward(exact.least_den, 0))
         exact_forward({in.query, in.key, in.value, options_.causal}, ConvBias(filter, nullptr), exact, output, saved.tensors[ratio], saved.tensors[den]);
 }
 
@@ -287,7 +252,8 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
 
     ArenaScope scope(arena);
     const Reach reach(filter, false);
-    const Channels channels(filter, cut, false, arena);
+    const Heads heads(cut, group, arena);
+    const Columns channels(filter, cut, false, false, arena);
     const int64_t width = cut.panels() * panel, carried = options_.causal ? 2 : cut.pieces + 3;
     const Tensor query_packs = arena.allocate({cut.groups, 2 * width * std::max(reach.rows(cut.piece), cut.piece)}), key_packs = arena.allocate({cut.groups, 2 * width * cut.piece});
     const Tensor states = arena.allocate({cut.groups, carried, 2 * width}), scales = arena.allocate({cut.groups, width}), ones = arena.allocate({cut.piece});
@@ -300,11 +266,11 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
 
     cut.each([&](int64_t g, const Cut::Unit &unit) {
         const Part part(unit, group);
-        const int64_t W = part.width(), P = unit.panels();
+        const int64_t W = part.width(), P = unit.panels(), block = unit.c0 / cut.channels;
         const Tensor query = part.of(in.query), key = part.keys(in.key), value = part.of(in.value), m = part.maxima(saved.tensors[maxima]);
         const Tensor dy = part.of(output_gradient), R = part.of(saved.tensors[ratio]), d = part.keys(saved.tensors[den]);
         const Tensor dQ = part.of(gradient.query), dK = part.of(shares), dV = part.of(gradient.value);
-        const Tensor taps = part.panels(channels.taps), far = part.channels(channels.far), head = part.channels(channels.head);
+        const Tensor taps = channels.taps.select(0, block).slice(0, 0, P), far = channels.far.select(0, block).slice(0, 0, W), head = part.channels(heads.of_channel);
         const auto state = [&](int64_t n) { return dense(states.select(0, g).select(0, n), {P, 2, panel}); };
         Tensor slack = part.channels(slacks.select(0, unit.b)), scale = dense(scales.select(0, g), {W});
         const auto pack_queries = [&](int64_t first, int64_t last, int64_t J, int32_t missing, int64_t before, int64_t rows, Tensor dq) {
@@ -332,10 +298,11 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
             const Tensor queries = pack_queries(seen.first, seen.last, J, seen.missing, reach.before, seen.rows, dQ.slice(0, t0, t1));
             Tensor keys = dense(key_packs.select(0, g), {P, t1 - t0, 2, panel});
             kernels().aft_conv_keys_f32(key.slice(0, t0, t1), value.slice(0, t0, t1), m.select(0, J), head, 0, keys);
-            if (options_.causal)
-                fill_scale(scale, m.select(0, J), m.select(0, std::min(J + 1, cut.pieces - 1)), head);
-            else
-                scale.fill(1);
+            const Tensor low = m.select(0, J), high = m.select(0, options_.causal ? std::min(J + 1, cut.pieces - 1) : J);
+            for (int64_t c = 0; c < W; c++) {
+                const int32_t h = head.data<int32_t>()[c];
+                scale.data()[c] = falling(low.data()[h], high.data()[h]);
+            }
             Tensor dv = dV.slice(0, t0, t1), dk = dK.slice(0, t0, t1), next = state((n + 1) % 2);
             (options_.causal ? kernels().aft_conv_reversed_backward_f32 : kernels().aft_conv_both_backward_f32)(
                 keys, value.slice(0, t0, t1), queries, taps, far, state(n % 2), options_.causal ? state(n % 2) : state(2 + J), scale, int32_t(reach.taps), dv, dk, next);

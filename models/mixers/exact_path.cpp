@@ -166,6 +166,7 @@ ExactRule::ExactRule(int64_t B, int64_t T, int64_t C, double key_spread, double 
     // The sum of two exponents stays above the smallest normal number (e^-87.3), or else a factor may be lost whole.
     const double lost = key_spread + bias_spread < 87 ? 0x1p-149 : 0x1p-126;
     const double allowed = 0x1p-101;  // below 1e-30
+    least_den = float(std::exp(-key_spread - bias_spread));
     forward_loss_ = double(T) * lost * largest_value;
     forward_limit_ = std::max<double>(smallest, forward_loss_ / allowed);
     gradient_factor = float(std::min(1e38, double(B) * double(T) * double(C) * lost * std::max(1.0, largest_value) / allowed));

@@ -78,6 +78,8 @@ struct ExactRule {
     /// Backward: an element is exact where den < max(smallest, |dY| gradient_factor). Kernels write exactly this
     /// comparison in fp32 (den of an element that was exact in forward is 0).
     float gradient_factor;
+    /// No denominator lies below it, exp(-key_spread - bias_spread): mostly a comparison of it says that no element is exact.
+    float least_den;
     bool backward(float den, float output_gradient) const;
     bool forward(float den, float ratio) const;
 
@@ -91,9 +93,8 @@ struct ExactProblem {
     bool causal;
 };
 
-/// Elements by den ([B, T, C], or [B, T, heads] where the channels of a head share theirs) that are exact by the rule: output
-/// and ratio (R = num / den) are recomputed and den is set
-/// to 0. They are counted (exact_path_count) and their number is returned.
+/// Elements that are exact by the rule and den ([B, T, C], or [B, T, heads] where the channels of a head share theirs): output and
+/// ratio (R = num / den) are recomputed and den is set to 0. They are counted (exact_path_count) and their number is returned.
 int64_t exact_forward(const ExactProblem &in, const PairBias &bias, const ExactRule &rule, Tensor &output, Tensor &ratio, Tensor &den);
 
 /// Adds what the exact elements give to key_gradient, value_gradient and the bias. (The query's gradient follows from the

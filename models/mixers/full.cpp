@@ -10,12 +10,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "aft/error.h"
 #include "kernel_table.h"
 #include "models/mixers/cut.h"
 #include "models/mixers/exact_path.h"
+#include "models/mixers/magnitudes.h"
 #include "models/mixers/mixers.h"
 #include "runtime/gemm_provider.h"
 
@@ -43,18 +43,7 @@ public:
             if (T > 46340) throw Error("a dense position_bias of " + std::to_string(T) + " x " + std::to_string(T) + " is beyond 2^31 elements: use bias_u and bias_v");
             return;
         }
-        const auto largest = [T](const Tensor &x) {
-            double most = 0;
-            for (int64_t t = 0; t < T; t++) {
-                double sums[8] = {};  // several: one would wait for itself
-                const float *row = x.data() + t * x.stride(0);
-                for (int64_t d = 0; d < x.size(1); d++) sums[d % 8] += double(row[d]) * row[d];
-                most = std::max(most, std::accumulate(sums, sums + 8, 0.0));
-            }
-            return std::sqrt(most);
-        };
-        // An fp32 sum of d' products is off by about eps sqrt(d' / 3) |u| |v| / 2, and exp(w) by that factor: at 128 some 40 eps.
-        wide_ = largest(in.bias_u) * largest(in.bias_v) * std::sqrt(double(in.bias_u.size(1))) > 128;
+        wide_ = largest_norm(in.bias_u, T) * largest_norm(in.bias_v, T) * std::sqrt(double(in.bias_u.size(1))) > 128;
     }
 
     int64_t blocks() const { return (T_ + block_ - 1) / block_; }
@@ -115,21 +104,6 @@ private:
     Tensor reference_, kept_;
 };
 
-// max |x| of x [B, T, C].
-float largest_magnitude(const Tensor &x) {
-    constexpr int64_t lanes = 16;  // several maxima at once: one would wait for itself
-    float most[lanes] = {};
-    for (int64_t b = 0; b < x.size(0); b++)
-        for (int64_t t = 0; t < x.size(1); t++) {
-            const float *row = x.data() + b * x.stride(0) + t * x.stride(1);
-            int64_t c = 0;
-            for (; c + lanes <= x.size(2); c += lanes)
-                for (int64_t l = 0; l < lanes; l++) most[l] = std::abs(row[c + l]) > most[l] ? std::abs(row[c + l]) : most[l];
-            for (; c < x.size(2); c++) most[0] = std::max(most[0], std::abs(row[c]));
-        }
-    return *std::max_element(most, most + lanes);
-}
-
 // Calls visit(first, last) for groups of sequences whose products have about `columns` columns.
 template <class Visit>
 void each_group(int64_t B, int64_t C, const Visit &visit) {
@@ -187,7 +161,7 @@ public:
             made = true;
         });
         const ExactRule exact = rule(saved, B, T, C);
-        if (exact.forward(smallest_den(saved), 0))
+        if (exact.forward(exact.least_den, 0))
             exact_forward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, {}), exact, output, saved.tensors[ratio], saved.tensors[den]);
     }
 
@@ -208,7 +182,7 @@ public:
             }
         });
         // An element that was exact in forward has den = 0.
-        const float least = exact.forward(smallest_den(saved), 0) ? 0 : smallest_den(saved);
+        const float least = exact.forward(exact.least_den, 0) ? 0 : exact.least_den;
         if (exact.backward(least, largest_magnitude(output_gradient)))
             exact_backward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, gradient), exact, output_gradient, saved.tensors[den],
                            gradient.key, gradient.value);
@@ -352,12 +326,6 @@ private:
             fact[0] = std::max(fact[0], double(last[0].data()[n]) - last[1].data()[n]);
             fact[2] = std::max(fact[2], double(last[2].data()[n]));
         }
-    }
-
-    // No denominator is below exp(-spread of K - spread of w): mostly that settles it without a look at each.
-    static float smallest_den(const MixerSaved &saved) {
-        const double *fact = saved.tensors[facts].data<double>();
-        return float(std::exp(-fact[0] - fact[1]));
     }
 
     static ExactRule rule(const MixerSaved &saved, int64_t B, int64_t T, int64_t C) {

@@ -16,6 +16,7 @@
 #include "models/mixers/cut.h"
 #include "models/mixers/exact_path.h"
 #include "models/mixers/local_decoding.h"
+#include "models/mixers/magnitudes.h"
 #include "models/mixers/mixers.h"
 #include "runtime/parallel.h"
 
@@ -59,25 +60,6 @@ struct Seen {
         rows = before + round_up(end - begin, granule) + after, missing = int32_t(before - (begin - first));
     }
 };
-
-double largest_norm(const Tensor &x, int64_t rows) {
-    constexpr int64_t task = 64, lanes = 16;  // rows; partial sums, which the compiler keeps in vectors
-    std::vector<double> most(size_t(ceil_div(rows, task)), 0);
-    parallel_for(int64_t(most.size()), [&](int64_t n) {
-        for (int64_t t = n * task; t < std::min(rows, (n + 1) * task); t++) {
-            const float *row = x.data() + t * x.stride(0);
-            float sum[lanes] = {};
-            int64_t d = 0;
-            for (; d + lanes <= x.size(1); d += lanes)
-                for (int64_t j = 0; j < lanes; j++) sum[j] += row[d + j] * row[d + j];
-            for (; d < x.size(1); d++) sum[d % lanes] += row[d] * row[d];
-            double total = 0;
-            for (float part : sum) total += part;
-            most[size_t(n)] = std::max(most[size_t(n)], total);
-        }
-    });
-    return std::sqrt(*std::max_element(most.begin(), most.end()));
-}
 
 // [1, rows, X]: the first rows of a factor, X a multiple of the lanes.
 Tensor factor_rows(const Tensor &x, int64_t rows, Arena &arena) {
@@ -235,8 +217,7 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
     });
     references.facts(fact);
     const ExactRule exact = rule(saved, cut);
-    // No denominator is below exp(-spread of K - spread of w): mostly that settles it without a look at each.
-    if (exact.forward(float(std::exp(-fact[0] - fact[1])), 0))
+    if (exact.forward(exact.least_den, 0))
         exact_forward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, {}), exact, output, saved.tensors[ratio], saved.tensors[den]);
 }
 
@@ -345,16 +326,13 @@ MixerState LocalMixer::start(const MixerTensors &, int64_t batch, int64_t channe
 
 void LocalMixer::prefill(const MixerTensors &in, MixerState &state, Arena &) const { push_local(in.key, in.value, state.tensors.at(1).size(1), state); }
 
-void LocalMixer::step(const MixerTensors &in, MixerState &state, Tensor &output, Arena &) const {
+void LocalMixer::step(const MixerTensors &in, MixerState &state, Tensor &output, Arena &arena) const {
     check_mixer_tensors(options_, in);
     const int64_t window = state.tensors.at(1).size(1), longest = (in.position_bias.defined() ? in.position_bias : in.bias_u).size(0);
     if (state.position >= longest)
         throw Error("AFT-local has no position bias for token " + std::to_string(state.position + 1) + ": its bias ends at " + std::to_string(longest));
-    if (state.tensors[0].shape() != Shape{3, in.key.size(0), in.key.size(2)}) throw Error("AFT-local: the decoding state does not fit tokens of shape " + to_string(in.key.shape()));
-    LocalWeights weights(window);
-    weights.find(in, state.position);
-    LocalStep(in, state, output, 0, in.key.size(2)).run(state.position, weights);
-    state.position++;
+    push_local(in.key, in.value, window, state);
+    step_local(in, window, state, output, arena);
 }
 
 }  // namespace

@@ -24,14 +24,6 @@ constexpr float no_reference = -3e38f;  // finite, so that K - r is never inf - 
 constexpr float limit = 10.0f;
 constexpr int64_t slice_channels = 64;  // decided together: whole cache lines, and few channels pay for one of them
 
-// Steps of a chunk. Sums have two levels, so this is the length of the lower one: short for accuracy and because backward
-// keeps 12 bytes per element of a chunk in L2; but not shorter than the square root needs, or the upper level grows long.
-int64_t chunk_steps(int64_t T, int64_t C) {
-    const int64_t fitting = std::clamp<int64_t>(32768 / std::max<int64_t>(C, 1), 64, 128);
-    const int64_t needed = int64_t(std::sqrt(double(T)) / 4);
-    return std::clamp<int64_t>(std::max(fitting, needed), 1, std::max<int64_t>(T, 1));
-}
-
 struct Part {
     int64_t b, first, last;  // sequence, channels [first, last)
     int64_t width() const { return last - first; }
@@ -63,6 +55,15 @@ struct Parts {
         });
     }
 };
+
+// Steps of a chunk. Sums have two levels, so this is the length of the lower one: short for accuracy and because backward
+// keeps 12 bytes per element of a chunk in L2; but not shorter than the square root needs, or the upper level grows long.
+// The borders of forward's chunks are those of backward, so the length follows from the shape, however a pass cuts the channels.
+int64_t chunk_steps(int64_t B, int64_t T, int64_t C) {
+    const int64_t fitting = std::clamp<int64_t>(32768 / std::max<int64_t>(Parts(B, C).width, 1), 64, 128);
+    const int64_t needed = int64_t(std::sqrt(double(T)) / 4);
+    return std::clamp<int64_t>(std::max(fitting, needed), 1, std::max<int64_t>(T, 1));
+}
 
 Tensor cut(const Tensor &x, const Part &part) { return x.slice(0, part.b, part.b + 1).slice(2, part.first, part.last); }
 Tensor steps(const Tensor &x, int64_t begin, int64_t end) { return x.slice(1, begin, end); }
@@ -179,7 +180,7 @@ private:
     static void causal_forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, Arena &arena) {
         const int64_t B = in.query.size(0), T = in.query.size(1), C = in.query.size(2);
         const Parts parts(B, C);
-        const int64_t length = chunk_steps(T, parts.width), chunks = (T + length - 1) / length;
+        const int64_t length = chunk_steps(B, T, C), chunks = (T + length - 1) / length;
         const Tensor borders = arena.allocate({chunks, 3, B, C});
         saved.tensors = {borders};
         const ArenaScope scope(arena);
@@ -216,7 +217,7 @@ private:
     static void causal_backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) {
         const int64_t B = in.query.size(0), T = in.query.size(1), C = in.query.size(2);
         const Parts parts(B, C, 128);
-        const int64_t length = chunk_steps(T, Parts(B, C).width);  // forward's: the borders are between its chunks
+        const int64_t length = chunk_steps(B, T, C);
         const Tensor &borders = saved.tensors[0];
         const ArenaScope scope(arena);
         const Tensor scratch = arena.allocate({parts.workers(), 8, parts.width});
@@ -261,7 +262,7 @@ private:
     static void scan_keys(const MixerTensors &in, const Tensor &states, Arena &arena) {
         const int64_t B = in.key.size(0), T = in.key.size(1), C = in.key.size(2);
         const Parts parts(B, C);
-        const int64_t length = chunk_steps(T, parts.width);
+        const int64_t length = chunk_steps(B, T, C);
         const ArenaScope scope(arena);
         const Tensor scratch = arena.allocate({parts.workers(), 6, parts.width});
         parts.each([&](const Part &part, int64_t worker) {
@@ -307,7 +308,7 @@ private:
     static void bidirectional_backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) {
         const int64_t B = in.query.size(0), T = in.query.size(1), C = in.query.size(2);
         const Parts parts(B, C);
-        const int64_t length = chunk_steps(T, parts.width);
+        const int64_t length = chunk_steps(B, T, C);
         const Tensor &total = saved.tensors[0];
         const ArenaScope scope(arena);
         const Tensor sums = arena.allocate({parts.workers(), 2, parts.width});
