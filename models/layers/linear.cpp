@@ -8,6 +8,8 @@ namespace {
 
 constexpr int64_t panel_rows = 32;  // generators/gemm_panels.h
 
+Shape panels_of(const Tensor &weight) { return {(weight.size(0) + panel_rows - 1) / panel_rows, weight.size(1), panel_rows}; }
+
 }  // namespace
 
 // The epilogue wants a bias; a layer without one gives zeros.
@@ -18,10 +20,13 @@ Tensor Linear::bias_or_zero(Arena &arena) const {
     return zero;
 }
 
-int64_t Linear::packed_floats() const { return (weight.size(0) + panel_rows - 1) / panel_rows * weight.size(1) * panel_rows; }
+int64_t Linear::packed_floats() const {
+    const Shape panels = panels_of(weight);
+    return panels[0] * panels[1] * panels[2];
+}
 
 PackedLinear Linear::packed(Tensor memory) const {
-    PackedLinear p{memory.reshape({(weight.size(0) + panel_rows - 1) / panel_rows, weight.size(1), panel_rows}), bias.defined() ? bias : Tensor::zeros({weight.size(0)})};
+    PackedLinear p{memory.reshape(panels_of(weight)), bias.defined() ? bias : Tensor::zeros({weight.size(0)})};
     kernels().gemm_panels_pack_f32(weight, p.panels);
     return p;
 }

@@ -30,10 +30,9 @@ std::string last_line(const std::string &path) {
 
 Peer::Peer(const std::vector<std::string> &command) {
     int to[2], from[2];
-    char name[] = "/tmp/aft_peer_XXXXXX";
-    const int log = mkstemp(name);
+    log_ = (std::filesystem::temp_directory_path() / "aft_peer_XXXXXX").string();
+    const int log = mkstemp(log_.data());
     if (log < 0 || pipe2(to, O_CLOEXEC) != 0 || pipe2(from, O_CLOEXEC) != 0) throw Error(std::string("no pipe to the peer: ") + std::strerror(errno));
-    log_ = name;
     signal(SIGPIPE, SIG_IGN);
     std::vector<char *> argv;
     for (const std::string &word : command) argv.push_back(const_cast<char *>(word.c_str()));

@@ -55,7 +55,7 @@ std::vector<WorkShape> decoding(const std::vector<std::pair<int64_t, int64_t>> &
 WorkloadMaker product(const std::string &kernel, const std::string &layout, Epilogue epilogue, std::vector<WorkShape> model_shapes, const Call &call) {
     return {kernel, {"M", "N", "K"}, std::move(model_shapes), [=](const WorkShape &shape) {
                 const int64_t M = shape.at("M"), N = shape.at("N"), K = shape.at("K");
-                const bool panels = kernel.starts_with("gemm_panels");
+                const bool panels = layout == "panels";
                 const Tensor a = random_data(layout == "tn" ? Shape{K, M} : Shape{M, K});
                 const Tensor b = random_data(panels ? Shape{(N + panel - 1) / panel, K, panel} : layout == "nt" ? Shape{N, K} : Shape{K, N});
                 const bool has_bias = epilogue == Epilogue::bias || epilogue == Epilogue::residual || epilogue == Epilogue::gelu;
@@ -93,9 +93,9 @@ const RegisterWorkloads registered([] {
         product("gemm_nt_bias_residual_f32", "nt", Epilogue::residual, shapes({{4096, 512, 2048}, {2048, 256, 1024}}), residual),
         product("gemm_nt_bias_gelu_f32", "nt", Epilogue::gelu, shapes({{4096, 2048, 512}, {2048, 1024, 256}}), gelu),
         product("gemm_nn_gelu_backward_f32", "nn", Epilogue::gelu_backward, shapes({{4096, 2048, 512}, {2048, 1024, 256}}), gelu_backward),
-        product("gemm_panels_bias_f32", "nt", Epilogue::bias, decoding({{768, 256}, {1536, 512}}), panels_bias),
-        product("gemm_panels_bias_residual_f32", "nt", Epilogue::residual, decoding({{256, 1024}, {512, 2048}}), panels_residual),
-        product("gemm_panels_bias_gelu_f32", "nt", Epilogue::gelu, decoding({{1024, 256}, {2048, 512}}), panels_gelu)};
+        product("gemm_panels_bias_f32", "panels", Epilogue::bias, decoding({{768, 256}, {1536, 512}}), panels_bias),
+        product("gemm_panels_bias_residual_f32", "panels", Epilogue::residual, decoding({{256, 1024}, {512, 2048}}), panels_residual),
+        product("gemm_panels_bias_gelu_f32", "panels", Epilogue::gelu, decoding({{1024, 256}, {2048, 512}}), panels_gelu)};
 });
 
 }  // namespace

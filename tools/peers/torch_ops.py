@@ -118,8 +118,6 @@ def mixer(kind, causal, form):
     """The operator's function and tensors; the note says which form it takes. Form "formula" is the paper's own, where a faster one is known."""
     def make(s):
         B, T, C = s["B"], s["T"], s["C"]
-        if form == "formula" and kind != "local":
-            raise KeyError("formula")
         q, k, v = data(B, T, C), data(B, T, s["H"] if kind == "conv" else C), data(B, T, C)
         if kind == "simple":
             return lambda *x: mixers.simple(*x, causal), (q, k, v), "running sums"
@@ -137,11 +135,11 @@ def prepare(kernel, shape, form):
     """What is called once per timed call, and a note."""
     parts = kernel.split("_")
     note = ""
+    if form == "formula" and not kernel.startswith("aft_local_"):
+        raise KeyError(form)
     operator = kernel.startswith("aft_") and len(parts) == 4 and parts[3] in ("forward", "backward")
     if operator:
         function, tensors, note = mixer(parts[1], parts[2] == "causal", form)(shape)
-    elif form == "formula":
-        raise KeyError(form)
     elif kernel.startswith("gemm_"):
         function, tensors = gemm(kernel)(shape)
     elif kernel in PLAIN:
