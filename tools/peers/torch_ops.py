@@ -25,6 +25,8 @@ def data(*shape, scale=1.0):
 
 def gemm(kernel):
     layout = kernel.split("_")[1]
+    if layout == "panels":  # of a linear layer: PyTorch reads its weight where it lies
+        layout = "nt"
 
     def make(s):
         M, N, K = s["M"], s["N"], s["K"]
