@@ -34,7 +34,7 @@ enum class GemmEpilogue { none, bias, bias_residual, bias_gelu, gelu_backward };
 struct GemmBlocks {
     int rows, columns;  // the register tile of C; a packed panel of B has `columns` columns
     int depth;          // most k in one block (blocked only)
-    int panels;         // most panels of B at a time (blocked only)
+    int panels;         // most panels of B at a time where a block is that deep (blocked only)
     bool blocked;
     int lanes = 1;      // partial sums along k (direct nt only)
     bool pack_a = true, pack_b = true;  // (blocked only); nt: B lies across the vector, so it is packed
@@ -62,11 +62,13 @@ struct Gemm {
         using namespace Halide;
         const auto at_a = [&](Expr i, Expr k) { return layout == GemmLayout::tn ? a(i, k) : a(k, i); };
 
-        const Expr all_panels = ceil_div(N, extents.columns);
-        panels_at_once = ceil_div(all_panels, ceil_div(all_panels, extents.panels));
-
         const Expr block_count = extents.blocked ? max(ceil_div(K, extents.depth), 1) : Expr(1);
         const Expr depth = ceil_div(K, block_count);
+        // What is packed of B at a time has one size: a block of less depth takes more panels.
+        const Expr all_panels = ceil_div(N, extents.columns);
+        const Expr most_panels = extents.blocked ? max(extents.panels * extents.depth / max(depth, 1), 1) : Expr(extents.panels);
+        panels_at_once = ceil_div(all_panels, ceil_div(all_panels, most_panels));
+
         r = RDom(0, depth, "r");
         blocks = RDom(0, block_count, "blocks");
         Var block{"block"};

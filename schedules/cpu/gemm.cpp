@@ -103,21 +103,23 @@ GemmPlan plan_gemm(const Request &request, GemmLayout layout) {
             return {{.rows = 8, .columns = vectors * lanes, .depth = 0, .panels = 8, .blocked = false},
                     [=](Gemm &g) { schedule_gemm(g, {lanes, unroll}); }};
         }
-        const int vectors = knobs("tile_vectors", 2, {2, 3}, "each broadcast of A feeds this many FMA");
-        const int rows = knobs("tile_rows", (registers - 4) / 2, {4, 6, 8, 12, 14},
-                               "tall tiles: a row of A costs a broadcast per vector of B");
+        // 32 registers: a wide tile loads least, and its few rows of A are read where they lie; half of L2 is left to what passes
+        // through it, and to a second thread of the core. tn reads A across its rows, so it copies them, in shorter blocks.
+        const bool wide = registers == 32, tn = layout == GemmLayout::tn;
+        const int vectors = knobs("tile_vectors", wide ? 4 : 2, wide ? std::vector<int>{2, 3, 4} : std::vector<int>{2, 3}, "each broadcast of A feeds this many FMA");
+        const int rows = knobs("tile_rows", 6, {4, 6, 8, 12, 14}, "tall tiles: a row of A costs a broadcast per vector of B");
         knobs.require(rows * vectors + vectors + 1 <= registers, "accumulators, vectors of B and a broadcast fit the registers");
-        const int depth = knobs("depth", 512, {256, 320, 512, 1024}, "a row panel of A stays in L1, a panel of B in L2");
-        const int width = knobs("width", 512, {256, 512, 1024}, "depth x width x 4 bytes: half of L2");
-        const int unroll = knobs("unroll", 4, {1, 2, 4, 8}, "steps of k per turn");
-        const bool pack_a = knobs.later("pack_a", 1, {0, 1}, "0: rows of A are read where they lie: no copy, but far apart");
-        knobs.require(pack_a || layout == GemmLayout::tn || rows <= 8, "rows of A that are read where they lie take an address register each, of 16");
+        const int depth = knobs("depth", wide ? tn ? 256 : 1024 : 512, {256, 320, 512, 1024}, "a row panel of A stays in L1, a panel of B in L2");
+        const int width = knobs("width", wide && !tn ? 256 : 512, {256, 512, 1024}, "depth x width x 4 bytes: half of L2");
+        const int unroll = knobs("unroll", wide ? 2 : 4, {1, 2, 4, 8}, "steps of k per turn");
+        const bool pack_a = knobs.later("pack_a", wide && !tn ? 0 : 1, {0, 1}, "0: rows of A are read where they lie: no copy, but far apart");
+        knobs.require(pack_a || tn || rows <= 8, "rows of A that are read where they lie take an address register each, of 16");
         const bool pack_b = layout == GemmLayout::nt || knobs.later("pack_b", 1, {0, 1}, "0: rows of B, which lie along the vector, are read in place");
         const bool panels_outside = knobs.later("panels_outside", 0, {0, 1}, "loop order: 0 a row panel of A stays in L1, 1 a panel of B does");
         knobs.require(!panels_outside || !pack_a, "packed rows of A are shared by the panels inside their loop");
         const int columns = vectors * lanes;
         knobs.require(rows * depth * 4 <= machine.l1_bytes, "a row panel of A fits L1");
-        knobs.require(columns * depth * 4 <= machine.l2_bytes / 2, "a panel of B fits half of L2");
+        knobs.require(depth * width * 4 <= machine.l2_bytes, "what is packed of B at a time fits L2");
         return {{.rows = rows, .columns = columns, .depth = depth, .panels = width / columns, .blocked = true, .pack_a = pack_a, .pack_b = pack_b},
                 [=](Gemm &g) { schedule_gemm(g, {lanes, unroll, panels_outside}); }};
     });
