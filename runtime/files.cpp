@@ -1,6 +1,7 @@
 #include "runtime/files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -180,6 +181,17 @@ void check_writable(const std::string &folder) {
     probe.commit();
     unlink((folder + "/.writable").c_str());
 }
+
+FolderLock::FolderLock(const std::string &folder, const std::string &busy) {
+    const std::string name = folder + "/.lock";
+    descriptor_ = open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (descriptor_ < 0) fail("open", name);
+    if (flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
+    close(descriptor_);
+    throw Error(busy);
+}
+
+FolderLock::~FolderLock() { close(descriptor_); }
 
 void sync_folder(const std::string &folder) {
     const int descriptor = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);

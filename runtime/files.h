@@ -74,6 +74,19 @@ void make_folders(const std::string &path);
 /// Creates the folder when it is missing and throws Error when a file cannot be made in it.
 void check_writable(const std::string &folder);
 
+/// A lock on a folder, for as long as the object lives; another program's is an Error that says `busy`. The kernel lets go of it
+/// when the program dies. Where files cannot be locked, there is none.
+class FolderLock {
+public:
+    FolderLock(const std::string &folder, const std::string &busy);
+    ~FolderLock();
+    FolderLock(const FolderLock &) = delete;
+    FolderLock &operator=(const FolderLock &) = delete;
+
+private:
+    int descriptor_ = -1;
+};
+
 /// Makes renames and new names in this folder durable.
 void sync_folder(const std::string &folder);
 

@@ -11,6 +11,7 @@
 #include "aft/error.h"
 #include "aft/threads.h"
 #include "kernel_table.h"
+#include "runtime/files.h"
 #include "tools/bench/machine.h"
 #include "tools/bench/measure.h"
 #include "tools/bench/workload.h"
@@ -150,6 +151,9 @@ int tune_all(const Options &options, const Common &common) {
     const bool searched = autoschedulers.empty();
     const KernelTable &table = kernels();
     const double budget = seconds_of(options.budget);
+    const std::string work = manifest.build_dir + "/tune";
+    make_folders(work);
+    const FolderLock lock(work, "another aft tune works in '" + work + "': wait for it, stop it, or give another --build-dir");
     std::vector<Job> jobs = find_jobs(options, manifest, table);
     if (options.list) {
         json all = json::array();

@@ -1,9 +1,5 @@
 #include "models/training/checkpoint.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
@@ -12,7 +8,6 @@
 
 #include "aft/error.h"
 #include "aft/safetensors.h"
-#include "runtime/files.h"
 #include "runtime/json.h"
 
 namespace aft {
@@ -21,6 +16,11 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char *config_name = "config.json", *model_name = "model.safetensors", *state_name = "training_state.safetensors";
+
+const std::string &writable(const std::string &folder) {
+    check_writable(folder);
+    return folder;
+}
 
 // N of "step-N"; nothing else is ever followed or deleted.
 std::optional<int64_t> step_of(const std::string &name) {
@@ -157,21 +157,10 @@ TrainingState load_training_state(const LanguageModel &model, const std::string 
     return state;
 }
 
-RunFolder::RunFolder(const std::string &path) : path_(path) {
-    check_writable(path);
-    const std::string name = path + "/.lock";
-    lock_ = open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (lock_ < 0) throw Error("cannot open '" + name + "'");
-    if (flock(lock_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {  // where files cannot be locked, go on without
-        close(lock_);
-        throw Error("another program trains in '" + path + "': wait for it, stop it, or choose another --out");
-    }
+RunFolder::RunFolder(const std::string &path)
+    : path_(path), lock_(writable(path), "another program trains in '" + path + "': wait for it, stop it, or choose another --out") {
     remove_temporaries(path);
     remove_temporaries(path + "/checkpoints");
-}
-
-RunFolder::~RunFolder() {
-    if (lock_ >= 0) close(lock_);
 }
 
 bool RunFolder::holds_run() const { return fs::exists(path_ + "/config.toml") || fs::exists(path_ + "/checkpoints"); }

@@ -8,6 +8,7 @@
 
 #include "aft/checkpoint.h"
 #include "aft/tensor.h"
+#include "runtime/files.h"
 
 namespace aft {
 
@@ -31,9 +32,6 @@ class RunFolder {
 public:
     /// Creates the folder when it is missing, proves that it can be written, locks it, deletes what a killed run left.
     explicit RunFolder(const std::string &path);
-    ~RunFolder();
-    RunFolder(const RunFolder &) = delete;
-    RunFolder &operator=(const RunFolder &) = delete;
 
     const std::string &path() const { return path_; }
     bool holds_run() const;
@@ -50,7 +48,7 @@ public:
 
 private:
     std::string path_;
-    int lock_ = -1;
+    FolderLock lock_;
 };
 
 }  // namespace aft

@@ -1,5 +1,7 @@
 // aft tune: the gate with planted candidates, resuming, records. The worker is driven as the tuner drives it: lines of JSON.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -179,6 +181,18 @@ TEST(Tune, WrongUseIsNamed) {
     expect("--filter add_f32 --shape M=1", 2, "no workload times it");
     expect("--build-dir /nonexistent --filter add_f32", 1, "tuning needs the build tree");
     expect("--compare /nonexistent/a /nonexistent/b", 1, "there is no record");
+}
+
+TEST(Tune, OneSearchAtATimeInABuildTree) {
+    const std::string work = std::string(AFT_BINARY_DIR) + "/tune";
+    fs::create_directories(work);
+    const int held = open((work + "/.lock").c_str(), O_RDWR | O_CREAT, 0666);
+    ASSERT_EQ(flock(held, LOCK_EX | LOCK_NB), 0);
+    const Outcome second = run_aft("tune --filter add_f32 --dry-run");
+    EXPECT_EQ(second.code, 1);
+    EXPECT_TRUE(holds(second.err, "another aft tune works in")) << second.err;
+    close(held);
+    EXPECT_EQ(run_aft("tune --filter add_f32 --dry-run").code, 0);
 }
 
 // A journal with known times: the strategies are told them, and what is too uncertain is left out.
