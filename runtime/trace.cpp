@@ -42,6 +42,15 @@ void trace_event(const char *name, SpanKind kind, int64_t begin, int64_t end) {
     if (events.size() < most_events) events.push_back({name, kind, begin, end, this_thread});
 }
 
+std::set<std::string> take_traced_kernels() {
+    const std::lock_guard lock(mutex);
+    std::set<std::string> names;
+    for (const Event &e : events)
+        if (e.kind == SpanKind::kernel) names.insert(e.name);
+    events.clear();
+    return names;
+}
+
 const char *traced_kernel() { return kernel; }
 void set_traced_kernel(const char *name) { kernel = name; }
 

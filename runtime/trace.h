@@ -2,6 +2,8 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <set>
+#include <string>
 
 namespace aft {
 
@@ -9,6 +11,9 @@ extern std::atomic<bool> trace_on;
 int64_t trace_now();  // nanoseconds
 enum class SpanKind { kernel, loop };  // a call; what one thread does of a parallel loop
 void trace_event(const char *name, SpanKind kind, int64_t begin, int64_t end);
+
+// The variants of kernels that were called since start_trace or the last time, each once; their events are dropped.
+std::set<std::string> take_traced_kernels();
 
 // The kernel that this thread is in, for the parts that other threads take of its loops.
 const char *traced_kernel();

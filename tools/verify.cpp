@@ -7,8 +7,10 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "aft/trace.h"
 #include "kernel_table.h"
 #include "runtime/cpu.h"
+#include "runtime/trace.h"
 #include "tests/reference/operator_case.h"
 #include "tools/command.h"
 
@@ -70,12 +72,24 @@ std::string reproduce(const char *target, const OperatorCase &c) {
     return std::string("aft verify --target ") + target + (c.large ? " --large" : "") + " --filter '" + c.name + "'";
 }
 
+// The compiled variants of a table that no case has called.
+std::vector<std::string> not_reached(const KernelTable &table, const std::set<std::string> &called) {
+    std::vector<std::string> names;
+    table.each([&](const auto &kernel) {
+        for (const auto &variant : kernel.variants)
+            if (!called.contains(variant.name)) names.push_back(variant.name);
+    });
+    return names;
+}
+
 // One table: a line per kernel as soon as its cases are done.
 nlohmann::json verify_table(const KernelTable &table, const Selection &selection, bool json) {
     use_kernel_table(table.target);
     std::map<const OperatorCase *, Check> done;
     auto kernels = nlohmann::json::array(), failures = nlohmann::json::array();
+    std::set<std::string> called;
     bool all_passed = true;
+    start_trace();
     table.each([&](const auto &kernel) {
         int count = 0;
         bool passed = true;
@@ -85,6 +99,7 @@ nlohmann::json verify_table(const KernelTable &table, const Selection &selection
             if (std::ranges::find(c->kernels, kernel.name) == c->kernels.end() || !selection.kernels.contains(kernel.name)) continue;
             const bool first = !done.contains(c);
             const Check &result = first ? done[c] = check(*c) : done[c];
+            called.merge(take_traced_kernels());
             count++;
             worst = std::max(worst, result.worst);
             passed = passed && result.passed;
@@ -106,7 +121,10 @@ nlohmann::json verify_table(const KernelTable &table, const Selection &selection
             std::printf("    %s\n      %s\n      reproduce: %s\n", c->name.c_str(), done[c].message.c_str(), reproduce(table.target, *c).c_str());
         std::fflush(stdout);
     });
-    return {{"target", table.target}, {"passed", all_passed}, {"kernels", kernels}, {"failures", failures}};
+    const std::vector<std::string> missed = selection.everything ? not_reached(table, called) : std::vector<std::string>();
+    if (!json)
+        for (const std::string &name : missed) std::printf("%-7s %s  FAIL (no case reaches this variant)\n", table.target, name.c_str());
+    return {{"target", table.target}, {"passed", all_passed && missed.empty()}, {"kernels", kernels}, {"failures", failures}, {"variants_not_reached", missed}};
 }
 
 int run(const Options &options, const Common &common) {
@@ -124,7 +142,7 @@ int run(const Options &options, const Common &common) {
         tables.push_back(verify_table(*table, selection, common.json));
         for (const auto &kernel : tables.back()["kernels"]) kernels++, failed += !kernel["passed"];
     }
-    const bool passed = failed == 0 && kernels > 0;
+    const bool passed = failed == 0 && kernels > 0 && std::ranges::all_of(tables, [](const auto &table) { return table["variants_not_reached"].empty(); });
     if (common.json)
         std::printf("%s\n", nlohmann::json{{"passed", passed}, {"cases", selection.cases.size()}, {"tables", tables}, {"skipped", skipped}}.dump(1).c_str());
     else
