@@ -117,13 +117,12 @@ namespace {
 OperatorCase conv(const Conv &f) {
     OperatorCase c;
     c.name = name_of(f);
-    c.kernels = {"aft_conv_values_f32", "aft_conv_keys_f32", "aft_conv_queries_f32", "aft_conv_filter_f32"};
+    c.kernels = {"aft_conv_values_f32", "aft_conv_carry_f32", "aft_conv_queries_f32", "aft_conv_heads_f32", "aft_conv_key_gradient_f32", "aft_conv_filter_f32"};
     const auto also = [&](std::initializer_list<const char *> names) { c.kernels.insert(c.kernels.end(), names.begin(), names.end()); };
     if (f.causal)
-        also({"aft_conv_causal_sums_f32", "aft_conv_causal_forward_f32", "aft_conv_reversed_backward_f32"});
+        also({"aft_conv_causal_sums_f32", "aft_conv_causal_forward_f32", "aft_conv_reversed_sums_f32", "aft_conv_reversed_backward_f32"});
     else
         also({"aft_conv_total_f32", "aft_conv_both_sums_f32", "aft_conv_both_forward_f32", "aft_conv_both_backward_f32"});
-    if (f.H < f.C) also({"aft_conv_heads_f32"});
     c.bound = aft_bound(f.T);
     c.inputs = [=] { return inputs(f); };
     c.run = [=](const Tensors &in) { return run_mixer({MixerKind::conv, f.causal, 0}, in); };
