@@ -110,7 +110,7 @@ struct ConvSumsInputs {
     Halide::Expr rows, window, padded;       // taps, and taps with their padding
 };
 
-// done: far (sums beyond the taps) + sum_j taps(j) pack(c, t + j), and the carried sum behind the piece. Row i of tile q is
+// of(c, t) = far (sums beyond the taps) + sum_j taps(j) pack(c, t + j), and the carried sum behind the piece. Row i of tile q is
 // row q * tile.rows + i. The sums beyond the taps are those of whole tiles (base) and of the tile's own rows (near). Far rows lie
 // before (causal: keys before a query), behind (reversed: queries behind a key), on both sides.
 struct ConvSums {
@@ -119,7 +119,7 @@ struct ConvSums {
     };
     Halide::Var c{"c"}, n{"n"}, l{"l"}, i{"i"}, q{"q"}, panel{"panel"};
     Halide::RDom scan, step, j;
-    Halide::Func sums{"sums"}, done{"done"}, state{"state"};  // done: out of the registers, so that results are made row by row
+    Halide::Func sums{"sums"}, state{"state"};
     Side prefix{Halide::Func("prefix_base"), Halide::Func("prefix_near")}, suffix{Halide::Func("suffix_base"), Halide::Func("suffix_near")};
     std::vector<Side> sides;
     ConvTile tile;
@@ -164,9 +164,8 @@ struct ConvSums {
         const Expr tap = j.y * tile.unroll + j.x;
         sums(l, i, q, panel) = far * in.far(at);
         sums(l, i, q, panel) += in.taps(l, tap, panel) * in.pack(at, q * R + i + tap);
-        done(l, i, q, panel) = sums(l, i, q, panel);
     }
-    Halide::Expr of(Halide::Expr c, Halide::Expr t) { return done(c % window_panel, t % tile.rows, t / tile.rows, c / window_panel); }
+    Halide::Expr of(Halide::Expr c, Halide::Expr t) { return sums(c % window_panel, t % tile.rows, t / tile.rows, c / window_panel); }
 };
 
 // The sums themselves.

@@ -1,8 +1,9 @@
 // AFT-conv on a CPU core. A piece (models/mixers/conv.cpp) lives in L2; these kernels run on one core each.
 //
 // The sums: a tile of rows x a panel of channels, taps inside. A turn of `unroll` taps loads rows + unroll - 1 rows of the pack and
-// `unroll` of the taps for rows x unroll FMA: bound by the FMA ports. A tile's sums pass through memory, so that the rows of the
-// results and of what they need are read and written whole: pieces of 64 bytes a row apart come from memory at a third of the rate.
+// `unroll` of the taps for rows x unroll FMA: bound by the FMA ports. The panels of a tile of rows follow each other, so that the rows
+// of the results and of what they need are read and written whole, while the FMA run: pieces of 64 bytes a row apart come from memory
+// at a third of the rate. (The sums of a tile or of a piece through memory, and then row by row, took 1.05 times as long.)
 #include "generators/aft_conv.h"
 #include "schedules/panels.h"
 
@@ -11,18 +12,20 @@ namespace {
 
 using namespace Halide;
 
-// inside: the panels of a tile one after the other, then its rows; else the tiles of a panel, and rows when all panels are done.
-void schedule_sums(ConvSums &m, Func out, Var c, Var t, int lanes, bool inside) {
-    Var co{"out_co"}, ci{"out_ci"}, q{"out_q"}, i{"out_i"};
+// inside: the loop over panels runs inside the one over tiles of rows. Returns the loop over a tile's rows.
+Var schedule_sums(ConvSums &m, Func out, Var c, Var t, int lanes, bool inside) {
+    Var panel{"out_panel"}, l{"out_l"}, lo{"out_lo"}, li{"out_li"}, q{"out_q"}, i{"out_i"};
     const int rows = m.tile.rows;
-    out.split(t, q, i, rows, guard).split(c, co, ci, lanes, guard).vectorize(ci).always_partition(co).never_partition({i, q});
+    out.split(c, panel, l, window_panel, guard).split(l, lo, li, lanes).split(t, q, i, rows, guard);
+    if (inside)
+        out.reorder(li, lo, i, panel, q);
+    else
+        out.reorder(li, lo, i, q, panel);
+    out.vectorize(li).unroll(lo).unroll(i).always_partition(panel).always_partition(q);
     const Lanes in{lanes};
-    inside ? m.done.compute_at(out, q) : m.done.compute_root();
-    m.done.bound_extent(m.l, window_panel).bound_extent(m.i, rows);
-    m.done.reorder(m.l, m.i, m.q, m.panel).unroll(m.i);
-    in.vectorize(m.done, m.l);
+    const LoopLevel at(out, inside ? panel : q);
     const auto registers = [&](Func f) {
-        f.compute_at(m.done, m.q).store_in(MemoryType::Register).bound_extent(m.l, window_panel).bound_extent(m.i, rows);
+        f.compute_at(at).store_in(MemoryType::Register).bound_extent(m.l, window_panel).bound_extent(m.i, rows);
         in.vectorize(f, m.l);
         f.unroll(m.i);
     };
@@ -37,6 +40,7 @@ void schedule_sums(ConvSums &m, Func out, Var c, Var t, int lanes, bool inside) 
         s.near.update().unroll(m.step.x);
     }
     m.state.vectorize(m.c, lanes, guard);
+    return i;
 }
 
 }  // namespace
@@ -48,7 +52,7 @@ ConvPlan plan_aft_conv(const Request &request) {
         const int rows = knobs.only(mix, "tile_rows", registers == 32 ? 12 : 4, {2, 3, 4, 6, 12}, "a sum a row and vector; a load of the taps feeds them all");
         const int unroll = knobs.only(mix, "unroll", 4, {1, 2, 4, 8}, "taps a turn: rows of the pack that meet again stay in registers");
         knobs.require((rows + 2) * vectors <= registers, "sums, a row of the pack and one of the taps fit the registers");
-        const bool inside = knobs.only(mix, "panels_inside", 1, {0, 1}, "1: the sums of a tile wait in L1 for its rows; 0: those of the piece in L2, and a panel of the pack stays in L1");
+        const bool inside = knobs.only(mix, "panels_inside", 1, {0, 1}, "1: rows of the epilogue are read whole; 0: a panel's pack stays in L1");
         const int filter_taps = knobs.only(filter, "filter_taps", registers == 32 ? 8 : 4, {2, 4, 8}, "sums of the filter's gradient; each row of keys feeds them all");
         const int filter_rows = knobs.only(filter, "filter_rows", 4, {1, 2, 4}, "rows a turn: rows of queries that meet again stay in registers");
         knobs.require((filter_taps + 3) * vectors <= registers, "sums, two rows of keys and one of queries fit the registers");
@@ -76,8 +80,8 @@ ConvPlan plan_aft_conv(const Request &request) {
         };
         plan.sums = [=](ConvPlain &f) { schedule_sums(f.mix, f.out, f.c, f.t, lanes, inside); };
         plan.forward = [=](ConvForward &f) {
-            schedule_sums(f.mix, f.y, f.c, f.t, lanes, inside);
-            f.gated.compute_at(f.y, Var("out_co")).store_in(MemoryType::Register).bound_extent(f.c, lanes).vectorize(f.c);
+            const Var at = schedule_sums(f.mix, f.y, f.c, f.t, lanes, inside);
+            f.gated.compute_at(f.y, at).store_in(MemoryType::Register).bound_extent(f.c, window_panel).vectorize(f.c, lanes);
         };
         plan.backward = [=](ConvBackward &f) { schedule_sums(f.mix, f.gradient, f.c, f.t, lanes, inside); };
         plan.heads = [=](ConvHeads &f) {
