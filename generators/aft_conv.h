@@ -238,18 +238,18 @@ struct ConvHeads {
     }
 };
 
-// products(l, j, panel) += sum_t keys(t) queries(t + j): what a piece gives to dw, before the factor E. In double from piece to piece.
+// products(l, j, panel) += sign sum_t keys(t) queries(t + j): what a piece gives to dw, before the factor E. In double from piece to piece.
 struct ConvFilter {
     Halide::Var l{"l"}, j{"j"}, panel{"panel"};
     Halide::RDom r;
     Halide::Func sum{"sum"}, products{"products"};
 
-    ConvFilter(Halide::Func keys, Halide::Func queries, Halide::Expr rows) : r(0, rows, "r") {
+    ConvFilter(Halide::Func keys, Halide::Func queries, Halide::Expr sign, Halide::Expr rows) : r(0, rows, "r") {
         using namespace Halide;
         const Expr c = panel * window_panel + l;
         sum(l, j, panel) += keys(c, r) * queries(c, r + j);
         products(l, j, panel) = undef<double>();
-        products(l, j, panel) += cast<double>(sum(l, j, panel));
+        products(l, j, panel) += cast<double>(sum(l, j, panel) * sign);
     }
 };
 struct ConvStepInputs {

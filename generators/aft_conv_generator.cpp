@@ -209,11 +209,12 @@ private:
 class ConvFilterGenerator : public ConvGenerator<ConvFilterGenerator> {
 public:
     Input<Buffer<float, 2>> keys{"keys"}, queries{"queries"};
+    Input<float> sign{"sign"};
     Output<Buffer<double, 3>> products{"products"};
 
     void generate() {
         conv_rows(keys), conv_rows(queries);
-        ConvFilter conv(keys, queries, keys.dim(1).extent());
+        ConvFilter conv(keys, queries, sign, keys.dim(1).extent());
         plan_aft_conv(request("filter")).filter(conv);
         products = conv.products;
         taps_shaped(conv.products.output_buffer());

@@ -200,6 +200,6 @@ aft_kernel(aft_conv_heads_f32 GENERATOR aft_conv:heads VARIANTS ${conv_whole_gro
            ARGUMENTS "const Tensor &a, const Tensor &b, int32_t group, int32_t first, Tensor &sums")
 aft_kernel(aft_conv_key_gradient_f32 GENERATOR aft_conv:heads PARAMS rest=true VARIANTS ${conv_whole_groups}
            ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &x, const Tensor &y, int32_t group, int32_t first, Tensor &sums")
-aft_kernel(aft_conv_filter_f32 GENERATOR aft_conv:filter ARGUMENTS "const Tensor &keys, const Tensor &queries, Tensor &products")
+aft_kernel(aft_conv_filter_f32 GENERATOR aft_conv:filter ARGUMENTS "const Tensor &keys, const Tensor &queries, float sign, Tensor &products")
 aft_kernel(aft_conv_step_f32 GENERATOR aft_conv:step
            ARGUMENTS "const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &w, const Tensor &far_num, const Tensor &far_den, const Tensor &far_max, const Tensor &head, Tensor &output")

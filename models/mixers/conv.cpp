@@ -16,7 +16,8 @@
 namespace aft {
 namespace {
 
-constexpr int64_t widest_unit = 512;  // channels
+constexpr int64_t widest_unit = 512;           // channels
+constexpr int64_t unit_elements = 1 << 15;     // of a piece: half of AFT-local's, since the arrays of a backward pass with a head a channel take twice as much
 
 enum Kept { ratio, den, maxima, facts };  // MixerSaved; facts: spreads of K and w, max |V|
 
@@ -141,7 +142,7 @@ void ConvMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &save
     const bool causal = options_.causal;
     const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2), H = in.key.size(2), group = C / H;
     const ConvFilterTaps filter(in, causal);
-    const Cut cut(B, T, C, 64, widest_unit);
+    const Cut cut(B, T, C, 64, widest_unit, unit_elements);
     saved.tensors = {arena.allocate({B, T, C}), arena.allocate({B, T, H}), arena.allocate({cut.pieces, B, H}), arena.allocate({3}, DType::f64)};
     ArenaScope scope(arena);
     const Reach reach(filter, true);
@@ -204,7 +205,7 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
     const bool causal = options_.causal;
     const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2), H = in.key.size(2), group = C / H;
     const ConvFilterTaps filter(in, causal);
-    const Cut cut(B, T, C, 64, widest_unit);
+    const Cut cut(B, T, C, 64, widest_unit, unit_elements);
     const ExactRule exact = rule(saved, cut);
     const bool wants_filter = gradient.filter.defined() || gradient.gamma.defined() || gradient.beta.defined();
 
@@ -212,15 +213,15 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
     const Reach reach(filter, false);
     const Heads heads(cut, group, arena);
     const ConvMemory memory(filter, cut, reach, heads, false, true, arena);
-    const int64_t head_panels = ceil_div(heads.most, panel), panels = head_panels + cut.panels();
+    const int64_t head_panels = group == 1 ? 0 : ceil_div(heads.most, panel), panels = head_panels + cut.panels();  // a head a channel: one sum
     const Tensor slacks = arena.allocate({B, C}), sums = arena.allocate({cut.groups, cut.piece * heads.most});
-    const Tensor products = wants_filter ? arena.allocate({B, cut.blocks, panels, reach.padded, panel}, DType::f64) : Tensor();  // of dw / E: by head, then by channel
+    const Tensor products = wants_filter ? arena.allocate({B, cut.blocks, panels, reach.padded, panel}, DType::f64) : Tensor();  // -dw / E by head, then dw / E by channel
     const Tensor shares = heads.whole ? Tensor() : arena.allocate({cut.blocks, B, T, heads.most});                                // of dK
     std::vector<char> leaves_elements(size_t(cut.groups), 0);
 
     cut.each([&](int64_t g, const Cut::Unit &unit) {
         const Part part(unit, group);
-        const int64_t block = unit.c0 / cut.channels, W = part.width(), n_heads = part.heads(), padded_heads = round_up(n_heads, panel);
+        const int64_t block = unit.c0 / cut.channels, W = part.width(), n_heads = part.heads();
         const Tensor query = part.of(in.query), key = part.keys(in.key), value = part.of(in.value), m = part.maxima(saved.tensors[maxima]), head = part.channels(heads.of_channel);
         const Tensor dy = part.of(output_gradient), R = part.of(saved.tensors[ratio]), d = part.keys(saved.tensors[den]);
         const Tensor dQ = part.of(gradient.query), dV = part.of(gradient.value);
@@ -239,7 +240,7 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
         if (wants_filter) {
             const Tensor mine = products.select(0, unit.b).select(0, block);
             std::fill_n(mine.data<double>(), mine.elements(), 0.0);
-            by_head = mine.slice(0, 0, padded_heads / panel), by_channel = mine.slice(0, head_panels, head_panels + unit.panels());
+            by_head = mine.slice(0, 0, ceil_div(n_heads, panel)), by_channel = mine.slice(0, head_panels, head_panels + unit.panels());
         }
         walk.start(pack);
         for (int64_t n = 0; n < cut.pieces; n++) {
@@ -259,8 +260,8 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
                                                                                                        sum->scale, int32_t(reach.taps), e, head, int32_t(group), dv, next);
             kernels().aft_conv_key_gradient_f32(values, dv, e, P, int32_t(group), int32_t(part.elsewhere()), dk);
             if (!wants_filter) continue;
-            kernels().aft_conv_filter_f32(e_rows, walk.heads.pack, by_head);
-            kernels().aft_conv_filter_f32(eV_rows, walk.channels.pack, by_channel);
+            kernels().aft_conv_filter_f32(e_rows, walk.heads.pack, -1, by_head);
+            kernels().aft_conv_filter_f32(eV_rows, walk.channels.pack, 1, by_channel);
         }
         for (int64_t c = 0; c < W; c++) leaves_elements[size_t(g)] |= !(slack.data()[c] >= 0);
     });
@@ -272,12 +273,12 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
                 for (int64_t block = h * group / cut.channels; block <= ((h + 1) * group - 1) / cut.channels; block++) {
                     const int64_t c0 = block * cut.channels, c1 = std::min(C, c0 + cut.channels);
                     const double *mine = products.select(0, b).select(0, block).data<double>();
-                    const auto add = [&](int64_t column, double sign) {
+                    const auto add = [&](int64_t column) {
                         for (int64_t j = 0; j < reach.taps; j++)  // pieces of keys meet the taps in reverse
-                            dw[size_t(h * reach.taps + j)] += sign * mine[(column / panel * reach.padded + reach.taps - 1 - j) * panel + column % panel];
+                            dw[size_t(h * reach.taps + j)] += mine[(column / panel * reach.padded + reach.taps - 1 - j) * panel + column % panel];
                     };
-                    for (int64_t c = std::max(c0, h * group); c < std::min(c1, (h + 1) * group); c++) add(head_panels * panel + c - c0, 1);
-                    add(h - c0 / group, -1);
+                    for (int64_t c = std::max(c0, h * group); c < std::min(c1, (h + 1) * group); c++) add(head_panels * panel + c - c0);
+                    if (head_panels) add(h - c0 / group);
                 }
             for (int64_t j = 0; j < reach.taps; j++) dw[size_t(h * reach.taps + j)] *= filter.weight(h, j);
         });

@@ -1,7 +1,5 @@
 #include "models/mixers/conv_pieces.h"
 
-#include <iterator>
-
 namespace aft {
 
 // The kernel's two sets of rows must not meet, so at most a piece at a time.
@@ -12,10 +10,6 @@ void ConvSum::carry() const {
         Tensor carried = rows(to, to + count);
         kernels().aft_conv_carry_f32(rows(from, from + count), scale, carried);
     }
-}
-
-void ConvSum::clear_behind(int64_t count) const {
-    if (!reversed && count < piece) Tensor(rows(first_new() + count, first_new() + piece)).fill(0);
 }
 
 ConvMemory::ConvMemory(const ConvFilterTaps &filter, const Cut &cut, const Reach &reach, const Heads &heads, bool of_queries, bool others, Arena &arena)

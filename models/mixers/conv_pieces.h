@@ -69,9 +69,10 @@ struct ConvSum {
     int64_t first_new() const { return reversed ? 0 : reach.taps - 1; }
     // Brings the rows that the next piece sees too to its place and reference.
     void carry() const;
-    void clear() const { Tensor(pack).fill(0); }
+    // Zeros where a unit's first piece has no rows from a piece before, and behind the taps; columns beyond the width may hold anything.
+    void clear() const { Tensor(rows(0, first_new())).fill(0), Tensor(rows(first_new() + piece, pack.size(0))).fill(0); }
     // Zeros behind the last of `count` new rows.
-    void clear_behind(int64_t count) const;
+    void clear_behind(int64_t count) const { Tensor(rows(first_new() + count, first_new() + piece)).fill(0); }
 };
 
 // What a pass takes for its sums: for every group packs by head and by channel, rows for other arrays at the same pitch (narrow ones
