@@ -125,7 +125,7 @@ public:
     Output<Buffer<float, 1>> state{"state"};
 
     void generate() {
-        const ConvPlan plan = plan_aft_conv(request("mix"));
+        const ConvPlan plan = plan_aft_conv(request("sums"));
         ConvPlain conv(inputs(rows), form, plan.tile);
         plan.sums(conv);
         sums = conv.out, state = conv.mix.state;

@@ -48,11 +48,11 @@ Var schedule_sums(ConvSums &m, Func out, Var c, Var t, int lanes, bool inside) {
 ConvPlan plan_aft_conv(const Request &request) {
     return planned(request, [&](const Machine &machine, Knobs &knobs) -> ConvPlan {
         const int lanes = machine.lanes, registers = machine.vector_registers, vectors = window_panel / lanes;
-        const bool mix = request.part == "mix", filter = request.part == "filter";
+        const bool plain = request.part == "sums", mix = request.part == "mix" || plain, filter = request.part == "filter";
         const int rows = knobs.only(mix, "tile_rows", registers == 32 ? 12 : 4, {2, 3, 4, 6, 12}, "a sum a row and vector; a load of the taps feeds them all");
         const int unroll = knobs.only(mix, "unroll", 4, {1, 2, 4, 8}, "taps a turn: rows of the pack that meet again stay in registers");
         knobs.require((rows + 2) * vectors <= registers, "sums, a row of the pack and one of the taps fit the registers");
-        const bool inside = knobs.only(mix, "panels_inside", 1, {0, 1}, "1: rows of the epilogue are read whole; 0: a panel's pack stays in L1");
+        const bool inside = knobs.only(mix, "panels_inside", !plain, {0, 1}, "1: rows of the epilogue are read whole; 0: a panel's pack stays in L1");
         const int filter_taps = knobs.only(filter, "filter_taps", registers == 32 ? 8 : 4, {2, 4, 8}, "sums of the filter's gradient; each row of keys feeds them all");
         const int filter_rows = knobs.only(filter, "filter_rows", 4, {1, 2, 4}, "rows a turn: rows of queries that meet again stay in registers");
         knobs.require((filter_taps + 3) * vectors <= registers, "sums, two rows of keys and one of queries fit the registers");
