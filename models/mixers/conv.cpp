@@ -16,8 +16,7 @@
 namespace aft {
 namespace {
 
-constexpr int64_t widest_unit = 512;           // channels
-constexpr int64_t unit_elements = 1 << 15;     // of a piece: half of AFT-local's, since the arrays of a backward pass with a head a channel take twice as much
+constexpr int64_t widest_unit = 512;  // channels
 
 enum Kept { ratio, den, maxima, facts };  // MixerSaved; facts: spreads of K and w, max |V|
 
@@ -142,7 +141,7 @@ void ConvMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &save
     const bool causal = options_.causal;
     const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2), H = in.key.size(2), group = C / H;
     const ConvFilterTaps filter(in, causal);
-    const Cut cut(B, T, C, 64, widest_unit, unit_elements);
+    const Cut cut(B, T, C, 64, widest_unit);
     saved.tensors = {arena.allocate({B, T, C}), arena.allocate({B, T, H}), arena.allocate({cut.pieces, B, H}), arena.allocate({3}, DType::f64)};
     ArenaScope scope(arena);
     const Reach reach(filter, true);
@@ -205,7 +204,7 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
     const bool causal = options_.causal;
     const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2), H = in.key.size(2), group = C / H;
     const ConvFilterTaps filter(in, causal);
-    const Cut cut(B, T, C, 64, widest_unit, unit_elements);
+    const Cut cut(B, T, C, 64, widest_unit);
     const ExactRule exact = rule(saved, cut);
     const bool wants_filter = gradient.filter.defined() || gradient.gamma.defined() || gradient.beta.defined();
 

@@ -25,9 +25,9 @@ struct Cut {
     // Rows of `widest` channels are read from main memory: prefetchers follow whole rows only (of 512 channels 33 GB/s, of a
     // quarter or half of each row 11 GB/s), so fewer channels are taken only where there would be a single unit, or few narrow ones
     // of rows that the caches hold.
-    Cut(int64_t B, int64_t T, int64_t C, int64_t most_groups, int64_t widest = 128, int64_t elements = piece_elements) : B(B), T(T), C(C) {
+    Cut(int64_t B, int64_t T, int64_t C, int64_t most_groups, int64_t widest = 128) : B(B), T(T), C(C) {
         for (channels = widest; channels > 32 && B * ceil_div(C, channels) < (channels > 128 || T * C > cached_elements ? 2 : 4);) channels /= 2;
-        pieces = ceil_div(T, std::min(longest_piece, elements / std::min(round_up(C, panel), channels)));
+        pieces = ceil_div(T, std::min(longest_piece, piece_elements / std::min(round_up(C, panel), channels)));
         piece = round_up(ceil_div(T, pieces), granule);
         pieces = ceil_div(T, piece);
         blocks = ceil_div(C, channels), units = B * blocks;

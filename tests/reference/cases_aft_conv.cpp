@@ -154,9 +154,10 @@ const RegisterCases registered([] {
             }
             add({.B = 3, .T = 66, .C = 150, .H = 50, .taps = 32});
             add({.B = 1, .T = 300, .C = 300, .H = 2, .taps = 11});
-            // Whole panels of 16 channels a head; heads of 48 channels lie across two units of 128.
+            // Whole panels of 16 channels a head; heads of 48 channels lie across two units of 256, those of 550 across units of 512.
             add({.B = 2, .T = 130, .C = 64, .H = 2, .taps = 32});
             add({.B = 1, .T = 300, .C = 288, .H = 6, .taps = 11});
+            add({.B = 1, .T = 20, .C = 1100, .H = 2, .taps = 5});
             for (double keys : {80.0, 1e4}) add({.B = 1, .T = 65, .C = 64, .H = 4, .taps = 9, .keys = keys, .filter = 80});
             add({.B = 1, .T = 600, .C = 36, .H = 36, .taps = 32});
             add({.B = 1, .T = 530, .C = 8, .H = 4, .taps = 300});
