@@ -5,29 +5,28 @@
 //
 // w and K belong to a head, and so does den; V and num belong to a channel: `head(c)` names the head of a channel. Tokens beyond
 // the taps weigh exp(0) = 1: they are running sums, a prefix and (not causal) a suffix. Sums only add; exp(w) - 1 appears nowhere.
-// Backward is the same with the taps reversed, of G and -G R, G = dY sigma(Q) / den:
-//   S[t'] = sum_j E[j] G[t' - j + o] + f (...)      P: the same of G R      dV = e S      dK = sum over the head's channels of e (V S - P)
-//   dw[j] = E[j] sum_{t', c} (e V)[t'] G[t' - j + o] - e[t'] (G R)[t' - j + o]
+// Backward is the same sums with the taps reversed, of G = dY sigma(Q) / den by channel and of sum G R by head:
+//   S[t'] = sum_j E[j] G[t' - j + o] + f (...)      P: the same of sum over the head's channels of G R
+//   dV = e S      dK = sum over the head's channels of V dV  -  e P
+//   dw[j] = E[j] sum_t' (sum_c (e V)[t'] G[t' - j + o])  -  e[t'] (sum_c G R)[t' - j + o]
 //
-// Layouts, Halide dimension 0 first. Rows lie at constant distances, so that the taps of a tile read them by fixed offsets:
-//   pack (c, p)                forward: e V of the channels, or e of the heads, a row each `conv_pitch` floats
-//   pack (l, part, p, panel)   backward, in panels of 16 channels: (e V, e) or (G, -G R)
-//                              of the rows that a piece sees, zero where there is no row or channel;
-//                              row t of the piece meets tap j at pack row t + j
-//   taps (l, j, panel)         E of each channel, padded with zeros to a multiple of conv_pad
+// Layouts, Halide dimension 0 first. Rows lie at a constant distance, so that the taps of a tile read them by fixed offsets:
+//   pack (c, p)        e V or G of the channels, e or sum G R of the heads, of the rows that a piece sees: a row each `conv_pitch`
+//                      floats, zero where there is no row; row t of the piece meets tap j at pack row t + j
+//   taps (l, j, panel) E of each channel or head, 16 a panel, padded with zeros to a multiple of conv_pad
 #pragma once
 #include <Halide.h>
 
 #include <functional>
 
-#include "generators/aft_window.h"  // Gate
+#include "generators/aft_window.h"  // Gate, WindowForm
 #include "generators/request.h"
 #include "generators/vector_math.h"
 
 namespace aft {
 
 constexpr int conv_pad = 8;      // taps; every unroll over taps divides it
-constexpr int conv_pitch = 144;  // floats from row to row of a pack: 128 channels and a cache line, so that a panel's rows fall into different sets of L1
+constexpr int conv_pitch = 528;  // floats from row to row of a pack: 512 channels and a cache line, so that a panel's rows fall into different sets of L1
 
 // How channels share heads: one each; a panel never has two; in any way.
 enum class ConvGroup { single, uniform, ragged };
@@ -54,6 +53,14 @@ struct ConvValues {
     }
 };
 
+// Rows of a pack brought to the reference of the next piece.
+struct ConvCarry {
+    Halide::Var c{"c"}, p{"p"};
+    Halide::Func carried{"carried"};
+
+    ConvCarry(Halide::Func rows, Halide::Func scale) { carried(c, p) = rows(c, p) * scale(c); }
+};
+
 // Sum over the rows of a pack.
 struct ConvTotal {
     Halide::Var c{"c"};
@@ -66,112 +73,35 @@ struct ConvTotal {
     }
 };
 
-// Channel c of panel `panel`, and whether there is one.
-struct ConvChannel {
-    Halide::Expr c, exists;
-    ConvChannel(Halide::Expr l, Halide::Expr panel, Halide::Expr C) : c(inside(panel * window_panel + l, C)), exists(Halide::likely(panel * window_panel + l < C)) {}
-};
-
-// (e V, e) of the rows of a pack, relative to the maximum of their head. With as many heads as channels (`single`), head(c) = c.
-struct ConvKeys {
-    Halide::Var l{"l"}, part{"part"}, p{"p"}, panel{"panel"}, h{"h"};
-    Halide::Func weight{"weight"}, pack{"pack"};
-
-    ConvKeys(Halide::Func key, Halide::Func value, Halide::Func maximum, Halide::Func head, Halide::Expr missing, Halide::Expr single, Halide::Expr rows, Halide::Expr C,
-             Halide::Expr H) {
-        using namespace Halide;
-        const Expr row = p - missing, at = clamp(likely(row), 0, rows - 1);
-        const Expr hh = inside(h, H);
-        weight(h, p) = select(likely(row >= 0 && row < rows), exp_clamped(min(key(hh, at) - maximum(hh), 0.0f)), 0.0f);
-        const ConvChannel channel(l, panel, C);
-        const Expr e = select(channel.exists, weight(select(single, channel.c, clamp(head(channel.c), 0, H - 1)), p), 0.0f);
-        pack(l, part, p, panel) = select(part == 0, e * value(channel.c, at), e);
-    }
-};
-
 struct ConvQueriesInputs {
-    Halide::Func output_gradient, query, ratio, den;  // (c, row); den (h, row)
-    Halide::Func maximum, maxima, head;               // (h) of the piece of keys; (h, piece) of the rows from there on; (c)
-    Halide::Expr chunk, missing, before, gradient_factor, single, rows, C, H, pieces;
+    Halide::Func output_gradient, query, ratio, den;  // (c, t); den (h, t)
+    Halide::Expr gradient_factor;
 };
 
-// (G, -G R) of the rows of a pack relative to the keys' maximum; the gradient of the piece's own queries; and the smallest
-// den - limit, which is negative if an element is left to the exact path (models/mixers/exact_path.h).
+// What belongs to a query alone: (G, dQ, slack), as WindowQueries has it. The slack is the smallest den - limit so far (its t has
+// stride 0), negative if an element is left to the exact path (models/mixers/exact_path.h).
 struct ConvQueries {
-    Halide::Var l{"l"}, part{"part"}, p{"p"}, panel{"panel"}, c{"c"}, t{"t"}, h{"h"}, piece{"piece"};
-    Halide::RDom r;
-    Halide::Func rescale{"rescale"}, scaled{"scaled"}, pack{"pack"}, query_gradient{"query_gradient"}, slack{"slack"};
+    Halide::Var c{"c"}, t{"t"};
+    Halide::Func alone{"alone"}, gradients{"gradients"};
 
-    explicit ConvQueries(const ConvQueriesInputs &in) : r(0, in.rows, "r") {
+    ConvQueries(const ConvQueriesInputs &in, const ConvHead &head) {
         using namespace Halide;
-        const Expr row = p - in.missing, at = clamp(likely(row), 0, in.rows - 1), hh = inside(h, in.H);
-        const ConvChannel channel(l, panel, in.C);
-        const Expr cc = channel.c;
-        const auto limit = [&](Expr dy) { return max(abs(dy) * in.gradient_factor, 5.42101086e-20f); };  // 2^-64
-
-        rescale(h, piece) = exp_clamped(min(in.maximum(hh) - in.maxima(hh, min(piece, in.pieces - 1)), 0.0f));
-        const auto head_of = [&](Expr c) { return select(in.single, c, clamp(in.head(c), 0, in.H - 1)); };
-        const Expr head = head_of(cc);
-        const Expr dy = in.output_gradient(cc, at), den = in.den(head, at);
-        const Gate gate(in.query(cc, at));
-        const Expr G = gate.times(gate.times(dy, gate.f), gate.f / (den * gate.one_plus)) * rescale(head, max(row, 0) / in.chunk);
-        scaled(l, p, panel) = select(likely(row >= 0 && row < in.rows) && channel.exists && den >= limit(dy), G, 0.0f);
-        pack(l, part, p, panel) = select(part == 0, scaled(l, p, panel), -scaled(l, p, panel) * in.ratio(cc, at));
-
-        const Expr own = clamp(likely(t + in.before - in.missing), 0, in.rows - 1);
-        const Gate own_gate(in.query(c, own));
-        const Expr halves = own_gate.times(own_gate.times(in.output_gradient(c, own), own_gate.a), own_gate.times(in.ratio(c, own), own_gate.a));
-        query_gradient(c, t) = halves / (own_gate.one_plus * own_gate.one_plus);
-
-        Var one{"one"};  // generators/kernel_generator.h, "In place"
-        slack(c, one) = 1.0f;
-        slack(c, one) = min(slack(c, one), in.den(head_of(c), r) - limit(in.output_gradient(c, r)));
+        const Expr at_c = inside(c, head.C), dy = in.output_gradient(at_c, t), den = in.den(head.of(c), t);
+        const Expr limit = max(abs(dy) * in.gradient_factor, 5.42101086e-20f);  // 2^-64
+        const Gate gate(in.query(at_c, t));
+        const auto times = Gate::times;            // as written: regrouped, x op and x d would be divisions of their own
+        const Expr d = max(den, 5.42101086e-20f);  // 0 where the element is exact in forward; dQ holds there too
+        const Expr x = 1.0f / (d * (gate.one_plus * gate.one_plus));
+        const Expr G = times(times(dy, gate.f), times(gate.f, times(x, gate.one_plus)));
+        const Expr dQ = times(times(times(dy, gate.a), times(in.ratio(at_c, t), gate.a)), times(x, d));
+        alone(c, t) = Tuple(select(den >= limit, G, 0.0f), dQ, den - limit);
+        gradients(c, t) = Tuple(undef<float>(), undef<float>(), undef<float>());
+        gradients(c, t) = Tuple(alone(c, t)[0], alone(c, t)[1], min(gradients(c, t)[2], alone(c, t)[2]));
     }
 };
 
 struct ConvTile {
     int rows, unroll;  // rows of a register tile (divides 12); taps a turn (divides conv_pad)
-};
-
-struct ConvMixInputs {
-    Halide::Func pack, taps, far;            // (l, part, p, panel), (l, j, panel), (c)
-    Halide::Func before_state, after_state;  // (l, part, panel): sums of what lies before and behind the pack
-    Halide::Func scale;                      // (c): of the carried state
-    Halide::Expr rows, C, window, padded;    // taps, and taps with their padding
-};
-
-// sums(l, part, t, panel) = far (sums beyond the taps) + sum_j taps(l, j, panel) pack(l, part, t + j, panel), and the carried
-// state behind the piece. Forms: reversed (only rows behind a key) and both.
-struct ConvMix {
-    Halide::Var l{"l"}, part{"part"}, t{"t"}, panel{"panel"};
-    Halide::RDom scan, all, j;
-    Halide::Func prefix{"prefix"}, suffix{"suffix"}, sums{"sums"}, whole{"whole"}, state{"state"};
-    WindowForm form;
-
-    ConvMix(const ConvMixInputs &in, WindowForm form, ConvTile tile) : scan(1, in.rows - 1, "scan"), all(0, in.rows, "all"), form(form) {
-        using namespace Halide;
-        const bool has_prefix = form != WindowForm::reversed;
-        const Expr c = inside(panel * window_panel + l, in.C), row = inside(t, in.rows);
-        const auto carried = [&](Func f) { return f(l, part, panel) * in.scale(c); };
-        Expr far = 0.0f;
-        if (has_prefix) {
-            prefix(l, part, t, panel) = 0.0f;
-            prefix(l, part, scan, panel) = prefix(l, part, scan - 1, panel) + in.pack(l, part, scan - 1, panel);
-            far = carried(in.before_state) + prefix(l, part, row, panel);
-        }
-        // The suffix counts rows from the last one.
-        suffix(l, part, t, panel) = 0.0f;
-        suffix(l, part, scan, panel) = suffix(l, part, scan - 1, panel) + in.pack(l, part, in.rows - 1 - scan + in.window, panel);
-        far = far + ((has_prefix ? Expr(in.after_state(l, part, panel)) : carried(in.after_state)) + suffix(l, part, in.rows - 1 - row, panel));
-        // The rows that lie beyond the taps of the next piece's first row: all of this piece's, counted from its own far side.
-        whole(l, part, panel) += in.pack(l, part, has_prefix ? Expr(all) : Expr(all) + in.window - 1, panel);
-        state(l, part, panel) = carried(has_prefix ? in.before_state : in.after_state) + whole(l, part, panel);
-
-        j = RDom(0, tile.unroll, 0, in.padded / tile.unroll, "j");
-        const Expr tap = j.y * tile.unroll + j.x;
-        sums(l, part, t, panel) = far * in.far(c);
-        sums(l, part, t, panel) += in.taps(l, tap, panel) * in.pack(l, part, t + tap, panel);
-    }
 };
 
 struct ConvSumsInputs {
@@ -181,8 +111,8 @@ struct ConvSumsInputs {
 };
 
 // of(c, t) = far (sums beyond the taps) + sum_j taps(j) pack(c, t + j), and the carried sum behind the piece. Row i of tile q is
-// row q * tile.rows + i. The sums beyond the taps are those of whole tiles (base) and of the tile's own rows (near). Forms: causal
-// (only rows before a query) and both.
+// row q * tile.rows + i. The sums beyond the taps are those of whole tiles (base) and of the tile's own rows (near). Far rows lie
+// before (causal: keys before a query), behind (reversed: queries behind a key), on both sides.
 struct ConvSums {
     struct Side {  // the rows before the taps, or behind them
         Halide::Func base, near;
@@ -191,11 +121,11 @@ struct ConvSums {
     Halide::RDom scan, step, j;
     Halide::Func sums{"sums"}, state{"state"};
     Side prefix{Halide::Func("prefix_base"), Halide::Func("prefix_near")}, suffix{Halide::Func("suffix_base"), Halide::Func("suffix_near")};
-    WindowForm form;
+    std::vector<Side> sides;
     ConvTile tile;
 
     ConvSums(const ConvSumsInputs &in, WindowForm form, ConvTile tile)
-        : scan(1, ceil_div(in.rows, tile.rows), "scan"), step(1, tile.rows - 1, "step"), form(form), tile(tile) {
+        : scan(1, ceil_div(in.rows, tile.rows), "scan"), step(1, tile.rows - 1, "step"), tile(tile) {
         using namespace Halide;
         const int R = tile.rows;
         const Expr tiles = ceil_div(in.rows, R), at = panel * window_panel + l;
@@ -209,20 +139,26 @@ struct ConvSums {
             }
             return terms[0];
         };
-        prefix.base(c, n) = 0.0f;
-        prefix.base(c, scan) = prefix.base(c, scan - 1) + rows_from((scan - 1) * R);
-        prefix.near(l, i, q, panel) = 0.0f;
-        prefix.near(l, step, q, panel) = prefix.near(l, step - 1, q, panel) + in.pack(at, q * R + step - 1);
-        Expr far = in.before(at) * in.scale(at) + (prefix.base(at, q) + prefix.near(l, i, q, panel));
-        if (form == WindowForm::both) {  // tiles and rows count from the last
+        Expr far = 0.0f;
+        if (form != WindowForm::reversed) {
+            prefix.base(c, n) = 0.0f;
+            prefix.base(c, scan) = prefix.base(c, scan - 1) + rows_from((scan - 1) * R);
+            prefix.near(l, i, q, panel) = 0.0f;
+            prefix.near(l, step, q, panel) = prefix.near(l, step - 1, q, panel) + in.pack(at, q * R + step - 1);
+            far = in.before(at) * in.scale(at) + (prefix.base(at, q) + prefix.near(l, i, q, panel));
+            sides.push_back(prefix);
+        }
+        if (form != WindowForm::causal) {  // tiles and rows count from the last
             suffix.base(c, n) = 0.0f;
             suffix.base(c, scan) = suffix.base(c, scan - 1) + rows_from((tiles - scan) * R + in.window - 1);
             suffix.near(l, i, q, panel) = 0.0f;
             suffix.near(l, R - 1 - step, q, panel) = suffix.near(l, R - step, q, panel) + in.pack(at, q * R + R - 1 - step + in.window);
-            far = far + (in.after(at) + (suffix.base(at, tiles - 1 - q) + suffix.near(l, i, q, panel)));
+            const Expr after = form == WindowForm::reversed ? in.after(at) * in.scale(at) : in.after(at);
+            far = far + (after + (suffix.base(at, tiles - 1 - q) + suffix.near(l, i, q, panel)));
+            sides.push_back(suffix);
         }
-        // The rows that lie beyond the taps of the next piece's first row: all of this piece's.
-        state(c) = in.before(c) * in.scale(c) + prefix.base(c, tiles);
+        // The rows that lie beyond the taps of the next piece's first row: as many as this piece has, from its own far side.
+        state(c) = (form == WindowForm::reversed ? in.after : in.before)(c) * in.scale(c) + sides[0].base(c, tiles);
 
         j = RDom(0, tile.unroll, 0, in.padded / tile.unroll, "j");
         const Expr tap = j.y * tile.unroll + j.x;
@@ -244,56 +180,78 @@ struct ConvPlain {
 // (y, R) of a piece of queries; den by head.
 struct ConvForward {
     Halide::Var c{"c"}, t{"t"};
-    Halide::Func y{"y"};
+    Halide::Func gated{"gated"}, y{"y"};  // gated: what the results share, so that no store stands between its two uses
     ConvSums mix;
 
     ConvForward(Halide::Func query, Halide::Func den, const ConvHead &head, const ConvSumsInputs &in, WindowForm form, ConvTile tile) : mix(in, form, tile) {
         using namespace Halide;
-        const Expr row = inside(t, in.rows);
-        const Gate gate(query(inside(c, head.C), row));
-        const Expr scaled = mix.of(c, t) / (den(head.of(c), row) * gate.one_plus);
-        y(c, t) = Tuple(gate.times(gate.times(scaled, gate.f), gate.f), scaled * gate.one_plus);
+        const Gate gate(query(inside(c, head.C), t));
+        const Expr scaled = mix.of(c, t) / (den(head.of(c), t) * gate.one_plus);
+        gated(c, t) = Tuple(gate.times(gate.times(scaled, gate.f), gate.f), gate.times(scaled, gate.one_plus));  // as written: regrouped, it would be a second division
+        y(c, t) = Tuple(gated(c, t)[0], gated(c, t)[1]);
     }
 };
 
-// dV and the channel's share of dK, of a piece of keys; `keys` is their pack.
+// dV of a piece of keys.
 struct ConvBackward {
     Halide::Var c{"c"}, t{"t"};
     Halide::Func gradient{"gradient"};
-    ConvMix mix;
+    ConvSums mix;
 
-    ConvBackward(Halide::Func keys, Halide::Func value, const ConvMixInputs &in, WindowForm form, ConvTile tile) : mix(in, form, tile) {
-        using namespace Halide;
-        const Expr l = c % window_panel, panel = c / window_panel, row = inside(t, in.rows);
-        const Expr e = keys(l, 1, row, panel), shares = e * mix.sums(l, 0, t, panel);  // e S <= sum |dY|: formed before V joins
-        gradient(c, t) = Tuple(shares, shares * value(inside(c, in.C), row) + e * mix.sums(l, 1, t, panel));
+    ConvBackward(Halide::Func weights, const ConvHead &head, const ConvSumsInputs &in, WindowForm form, ConvTile tile) : mix(in, form, tile) {
+        gradient(c, t) = weights(head.of(c), t) * mix.of(c, t);
     }
 };
 
-// products(l, j, panel) = sum_t (e V)(t) G(t + j) + e(t) (-G R)(t + j): what a piece gives to dw, before the factor E.
+struct ConvHeadsInputs {
+    Halide::Func a, b;               // (c, t)
+    Halide::Func x, y;               // (h, t), or undefined
+    Halide::Expr size, first, C, H;  // channels of a head; of the first one, those that lie before channel 0
+};
+
+// sums(h, t) = sum of a b over the head's channels, less x y where there is an x.
+struct ConvHeads {
+    Halide::Var l{"l"}, h{"h"}, t{"t"};
+    Halide::RDom r, lane;
+    Halide::Func partial{"partial"}, sum{"sum"}, sums{"sums"};
+    ConvGroup group;
+
+    ConvHeads(const ConvHeadsInputs &in, ConvGroup group, int lanes) : group(group) {
+        using namespace Halide;
+        const Expr hh = inside(h, in.H);
+        const auto product = [&](Expr c) { return in.a(c, t) * in.b(c, t); };
+        const auto rest = [&](Expr sum) { return in.x.defined() ? sum - in.x(hh, t) * in.y(hh, t) : sum; };
+        if (group == ConvGroup::single) {
+            sums(h, t) = rest(product(hh));
+            return;
+        }
+        if (group == ConvGroup::uniform) {
+            r = RDom(0, in.size / lanes, "r"), lane = RDom(0, lanes, "lane");
+            partial(l, h, t) += product(h * in.size + r * lanes + l);
+            sum(h, t) += partial(lane, h, t);
+        } else {
+            r = RDom(0, in.size, "r");
+            const Expr c = hh * in.size + r - in.first;
+            sum(h, t) += select(c >= 0 && c < in.C, product(clamp(c, 0, in.C - 1)), 0.0f);
+        }
+        sums(h, t) = rest(sum(h, t));
+    }
+};
+
+// products(l, j, panel) += sign sum_t keys(t) queries(t + j): what a piece gives to dw, before the factor E. In double from piece to piece.
 struct ConvFilter {
     Halide::Var l{"l"}, j{"j"}, panel{"panel"};
     Halide::RDom r;
     Halide::Func sum{"sum"}, products{"products"};
 
-    ConvFilter(Halide::Func keys, Halide::Func queries, Halide::Expr rows) : r(0, rows, "r") {
-        sum(l, j, panel) += keys(l, 0, r, panel) * queries(l, 0, r + j, panel) + keys(l, 1, r, panel) * queries(l, 1, r + j, panel);
-        products(l, j, panel) = sum(l, j, panel);
+    ConvFilter(Halide::Func keys, Halide::Func queries, Halide::Expr sign, Halide::Expr rows) : r(0, rows, "r") {
+        using namespace Halide;
+        const Expr c = panel * window_panel + l;
+        sum(l, j, panel) += keys(c, r) * queries(c, r + j);
+        products(l, j, panel) = undef<double>();
+        products(l, j, panel) += cast<double>(sum(l, j, panel) * sign);
     }
 };
-
-// sums(h, t) = sum of the head's `group` channels of x.
-struct ConvHeads {
-    Halide::Var h{"h"}, t{"t"};
-    Halide::RDom r;
-    Halide::Func sum{"sum"}, sums{"sums"};
-
-    ConvHeads(Halide::Func x, Halide::Expr group, Halide::Expr C, Halide::Expr H) : r(0, group, "r") {
-        sum(h, t) += x(Halide::min(inside(h, H) * group + r, C - 1), t);
-        sums(h, t) = sum(h, t);
-    }
-};
-
 struct ConvStepInputs {
     Halide::Func query, key, value, w;          // (c, b), ring (h, n, b), ring (c, n, b), (h, n) in double
     Halide::Func far_num, far_den, far_max;     // (c, b), (h, b), (h, b) in double
@@ -333,17 +291,18 @@ struct ConvStep {
 
 struct ConvPlan {
     ConvTile tile;
-    std::function<void(ConvKeys &, Halide::Expr single)> keys;
-    std::function<void(ConvQueries &, Halide::Expr single)> queries;
+    int lanes;
     std::function<void(ConvValues &)> values;
+    std::function<void(ConvCarry &)> carry;
     std::function<void(ConvTotal &)> total;
+    std::function<void(ConvQueries &)> queries;
     std::function<void(ConvPlain &)> sums;
     std::function<void(ConvForward &)> forward;
     std::function<void(ConvBackward &)> backward;
-    std::function<void(ConvFilter &)> filter;
     std::function<void(ConvHeads &)> heads;
+    std::function<void(ConvFilter &)> filter;
     std::function<void(ConvStep &)> step;
-    void drop_moves() { no_moves(keys, values, total, sums, queries, forward, backward, filter, heads, step); }
+    void drop_moves() { no_moves(values, carry, total, queries, sums, forward, backward, heads, filter, step); }
 };
 ConvPlan plan_aft_conv(const Request &request);
 

@@ -14,50 +14,6 @@ using Halide::Var;
 
 }  // namespace
 
-class ConvKeysGenerator : public KernelGenerator<ConvKeysGenerator> {
-public:
-    Input<Buffer<float, 2>> key{"key"}, value{"value"};
-    Input<Buffer<float, 1>> maximum{"maximum"};
-    Input<Buffer<int32_t, 1>> head{"head"};
-    Input<int32_t> missing{"missing"};
-    Output<Buffer<float, 4>> pack{"pack"};
-
-    void generate() {
-        const Expr H = key.dim(0).extent(), rows = key.dim(1).extent(), C = value.dim(0).extent();
-        start_at_zero(key, value);
-        value.dim(1).set_extent(rows), shaped(maximum, {H}), shaped(head, {C});
-        ConvKeys keys(key, value, maximum, head, missing, H == C, rows, C, H);
-        plan_aft_conv(request()).keys(keys, H == C);
-        pack = keys.pack;
-        pack_shaped(keys.pack.output_buffer());
-    }
-};
-
-class ConvQueriesGenerator : public KernelGenerator<ConvQueriesGenerator> {
-public:
-    Input<Buffer<float, 2>> output_gradient{"output_gradient"}, query{"query"}, ratio{"ratio"}, den{"den"};
-    Input<Buffer<float, 1>> maximum{"maximum"};
-    Input<Buffer<float, 2>> maxima{"maxima"};
-    Input<Buffer<int32_t, 1>> head{"head"};
-    Input<int32_t> chunk{"chunk"}, missing{"missing"}, before{"before"};
-    Input<float> gradient_factor{"gradient_factor"};
-    Output<Buffer<float, 4>> pack{"pack"};
-    Output<Buffer<float, 2>> query_gradient{"query_gradient"};
-    Output<Buffer<float, 2>> slack{"slack"};
-
-    void generate() {
-        const Expr C = query.dim(0).extent(), rows = query.dim(1).extent(), H = maximum.dim(0).extent();
-        start_at_zero(query, query_gradient, maxima, maximum);
-        for (auto *x : {&output_gradient, &ratio}) shaped(*x, {C, rows});
-        shaped(den, {H, rows}), shaped(head, {C}), shaped(slack, {C});  // slack has a second axis of one entry
-        maxima.dim(0).set_extent(H), query_gradient.dim(0).set_extent(C);
-        ConvQueries queries({output_gradient, query, ratio, den, maximum, maxima, head, chunk, missing, before, gradient_factor, H == C, rows, C, H, maxima.dim(1).extent()});
-        plan_aft_conv(request()).queries(queries, H == C);
-        pack = queries.pack, query_gradient = queries.query_gradient, slack = queries.slack;
-        pack_shaped(queries.pack.output_buffer());
-    }
-};
-
 // Kernels whose channels look for their heads.
 template <class Derived>
 class ConvGenerator : public KernelGenerator<Derived> {
@@ -93,6 +49,21 @@ public:
     }
 };
 
+class ConvCarryGenerator : public ConvGenerator<ConvCarryGenerator> {
+public:
+    Input<Buffer<float, 2>> rows{"rows"};
+    Input<Buffer<float, 1>> scale{"scale"};
+    Output<Buffer<float, 2>> carried{"carried"};
+
+    void generate() {
+        conv_rows(rows), columns(scale);
+        ConvCarry carry(rows, scale);
+        plan_aft_conv(request()).carry(carry);
+        carried = carry.carried;
+        conv_rows(carry.carried.output_buffer());
+    }
+};
+
 class ConvTotalGenerator : public ConvGenerator<ConvTotalGenerator> {
 public:
     Input<Buffer<float, 2>> pack{"pack"};
@@ -107,20 +78,55 @@ public:
     }
 };
 
-class ConvSumsGenerator : public ConvGenerator<ConvSumsGenerator> {
+class ConvQueriesGenerator : public ConvGenerator<ConvQueriesGenerator> {
 public:
-    Param<WindowForm> form{"form", WindowForm::causal, {{"causal", WindowForm::causal}, {"both", WindowForm::both}}};
-    Input<Buffer<float, 2>> pack{"pack"};
-    Input<Buffer<float, 3>> taps{"taps"};
-    Input<Buffer<float, 1>> far{"far"}, before{"before"}, after{"after"}, scale{"scale"};
-    Input<int32_t> window{"window"}, rows{"rows"};
+    Input<Buffer<float, 2>> output_gradient{"output_gradient"}, query{"query"}, ratio{"ratio"}, den{"den"};
+    Input<Buffer<int32_t, 1>> head{"head"};
+    Input<int32_t> group{"group"};
+    Input<float> gradient_factor{"gradient_factor"};
+    Output<Func> gradients{"gradients", {Float(32), Float(32), Float(32)}, 2};
+
+    void generate() {
+        const Expr C = query.dim(0).extent(), rows = query.dim(1).extent();
+        start_at_zero(query, den);
+        for (auto *x : {&output_gradient, &ratio}) shaped(*x, {C, rows});
+        den.dim(1).set_extent(rows), shaped(head, {C});
+        ConvQueries queries({output_gradient, query, ratio, den, gradient_factor}, {channels(), head, C, den.dim(0).extent()});
+        plan_aft_conv(request()).queries(queries);
+        gradients = queries.gradients;
+        auto G = queries.gradients.output_buffers()[0];
+        shaped(G, {C, rows}), conv_rows(G);
+    }
+};
+
+// Kernels around the sums.
+template <class Derived>
+class ConvSumsKernel : public ConvGenerator<Derived> {
+public:
+    template <class T> using In = Halide::GeneratorInput<T>;
+    template <int dimensions> using Floats = Halide::Buffer<float, dimensions>;
+    Halide::GeneratorParam<WindowForm> form{"form", WindowForm::causal, {{"causal", WindowForm::causal}, {"reversed", WindowForm::reversed}, {"both", WindowForm::both}}};
+    In<Floats<2>> pack{"pack"};
+    In<Floats<3>> taps{"taps"};
+    In<Floats<1>> far{"far"}, before{"before"}, after{"after"}, scale{"scale"};
+    In<int32_t> window{"window"};
+
+protected:
+    ConvSumsInputs inputs(Expr rows) {
+        this->conv_rows(pack), taps_shaped(taps), this->columns(far, before, after, scale);
+        return {pack, taps, far, before, after, scale, rows, window, taps.dim(1).extent()};
+    }
+};
+
+class ConvSumsGenerator : public ConvSumsKernel<ConvSumsGenerator> {
+public:
+    Input<int32_t> rows{"rows"};
     Output<Buffer<float, 2>> sums{"sums"};
     Output<Buffer<float, 1>> state{"state"};
 
     void generate() {
-        conv_rows(pack), taps_shaped(taps), columns(far, before, after, scale);
-        const ConvPlan plan = plan_aft_conv(request("mix"));
-        ConvPlain conv({pack, taps, far, before, after, scale, rows, window, taps.dim(1).extent()}, form, plan.tile);
+        const ConvPlan plan = plan_aft_conv(request("sums"));
+        ConvPlain conv(inputs(rows), form, plan.tile);
         plan.sums(conv);
         sums = conv.out, state = conv.mix.state;
         conv.out.output_buffer().dim(0).set_min(0), conv.out.output_buffer().dim(1).set_min(0).set_extent(rows);
@@ -128,26 +134,20 @@ public:
     }
 };
 
-class ConvForwardGenerator : public ConvGenerator<ConvForwardGenerator> {
+class ConvForwardGenerator : public ConvSumsKernel<ConvForwardGenerator> {
 public:
-    Param<WindowForm> form{"form", WindowForm::causal, {{"causal", WindowForm::causal}, {"both", WindowForm::both}}};
     Input<Buffer<float, 2>> query{"query"}, den{"den"};
     Input<Buffer<int32_t, 1>> head{"head"};
     Input<int32_t> group{"group"};
-    Input<Buffer<float, 2>> pack{"pack"};
-    Input<Buffer<float, 3>> taps{"taps"};
-    Input<Buffer<float, 1>> far{"far"}, before{"before"}, after{"after"}, scale{"scale"};
-    Input<int32_t> window{"window"};
     Output<Func> y{"y", {Float(32), Float(32)}, 2};
     Output<Buffer<float, 1>> state{"state"};
 
     void generate() {
         const Expr C = query.dim(0).extent(), rows = query.dim(1).extent();
         start_at_zero(query, den);
-        conv_rows(pack), taps_shaped(taps), columns(far, before, after, scale);
         den.dim(1).set_extent(rows), shaped(head, {C});
         const ConvPlan plan = plan_aft_conv(request("mix"));
-        ConvForward conv(query, den, {channels(), head, C, den.dim(0).extent()}, {pack, taps, far, before, after, scale, rows, window, taps.dim(1).extent()}, form, plan.tile);
+        ConvForward conv(query, den, {channels(), head, C, den.dim(0).extent()}, inputs(rows), form, plan.tile);
         plan.forward(conv);
         y = conv.y, state = conv.mix.state;
         columns(conv.mix.state.output_buffer());
@@ -155,62 +155,69 @@ public:
     }
 };
 
-class ConvBackwardGenerator : public KernelGenerator<ConvBackwardGenerator> {
+class ConvBackwardGenerator : public ConvSumsKernel<ConvBackwardGenerator> {
 public:
-    Param<WindowForm> form{"form", WindowForm::reversed, {{"reversed", WindowForm::reversed}, {"both", WindowForm::both}}};
-    Input<Buffer<float, 4>> keys{"keys"};
-    Input<Buffer<float, 2>> value{"value"};
-    Input<Buffer<float, 4>> pack{"pack"};
-    Input<Buffer<float, 3>> taps{"taps"};
-    Input<Buffer<float, 1>> far{"far"};
-    Input<Buffer<float, 3>> before_state{"before_state"}, after_state{"after_state"};
-    Input<Buffer<float, 1>> scale{"scale"};
-    Input<int32_t> window{"window"};
-    Output<Func> gradient{"gradient", {Float(32), Float(32)}, 2};
-    Output<Buffer<float, 3>> state{"state"};
+    Input<Buffer<float, 2>> weights{"weights"};
+    Input<Buffer<int32_t, 1>> head{"head"};
+    Input<int32_t> group{"group"};
+    Output<Buffer<float, 2>> gradient{"gradient"};
+    Output<Buffer<float, 1>> state{"state"};
 
     void generate() {
-        const Expr C = value.dim(0).extent(), rows = value.dim(1).extent();
-        start_at_zero(value);
-        pack_shaped(keys), pack_shaped(pack), taps_shaped(taps), state_shaped(before_state), state_shaped(after_state);
-        shaped(far, {C}), shaped(scale, {C});
-        const ConvPlan plan = plan_aft_conv(request("pair"));
-        ConvBackward conv(keys, value, {pack, taps, far, before_state, after_state, scale, rows, C, window, taps.dim(1).extent()}, form, plan.tile);
+        const Expr C = head.dim(0).extent(), rows = weights.dim(1).extent();
+        conv_rows(weights), columns(head);
+        const ConvPlan plan = plan_aft_conv(request("mix"));
+        ConvBackward conv(weights, {channels(), head, C, weights.dim(0).extent()}, inputs(rows), form, plan.tile);
         plan.backward(conv);
         gradient = conv.gradient, state = conv.mix.state;
-        state_shaped(conv.mix.state.output_buffer());
-        shaped(conv.gradient.output_buffers()[0], {C, rows});
+        columns(conv.mix.state.output_buffer());
+        auto out = conv.gradient.output_buffer();
+        shaped(out, {C, rows});
     }
 };
 
-class ConvFilterGenerator : public KernelGenerator<ConvFilterGenerator> {
+// a b summed by head to rows of a pack; with `rest`, to the keys' gradient.
+class ConvHeadsGenerator : public ConvGenerator<ConvHeadsGenerator> {
 public:
-    Input<Buffer<float, 4>> keys{"keys"}, queries{"queries"};
-    Input<int32_t> rows{"rows"};
-    Output<Buffer<float, 3>> products{"products"};
+    Param<bool> rest{"rest", false};
+    Input<Buffer<float, 2>> a{"a"}, b{"b"};
+
+    void configure() {
+        if (rest) x_ = add_input<Buffer<float, 2>>("x"), y_ = add_input<Buffer<float, 2>>("y");
+        group_ = add_input<int32_t>("group"), first_ = add_input<int32_t>("first");
+        sums_ = add_output<Buffer<float, 2>>("sums");
+    }
 
     void generate() {
-        pack_shaped(keys), pack_shaped(queries);
-        ConvFilter conv(keys, queries, rows);
+        const Expr C = a.dim(0).extent(), rows = a.dim(1).extent(), H = ceil_div(*first_ + C, *group_);
+        start_at_zero(a);
+        shaped(b, {C, rows});
+        if (rest) shaped(*x_, {H, rows}), shaped(*y_, {H, rows}), conv_rows(*x_);
+        shaped(*sums_, {H, rows});
+        const ConvPlan plan = plan_aft_conv(request());
+        ConvHeads conv({a, b, rest ? Func(*x_) : Func(), rest ? Func(*y_) : Func(), *group_, *first_, C, H}, channels(), plan.lanes);
+        plan.heads(conv);
+        *sums_ = conv.sums;
+    }
+
+private:
+    Input<Buffer<float, 2>> *x_ = nullptr, *y_ = nullptr;
+    Input<int32_t> *group_ = nullptr, *first_ = nullptr;
+    Output<Buffer<float, 2>> *sums_ = nullptr;
+};
+
+class ConvFilterGenerator : public ConvGenerator<ConvFilterGenerator> {
+public:
+    Input<Buffer<float, 2>> keys{"keys"}, queries{"queries"};
+    Input<float> sign{"sign"};
+    Output<Buffer<double, 3>> products{"products"};
+
+    void generate() {
+        conv_rows(keys), conv_rows(queries);
+        ConvFilter conv(keys, queries, sign, keys.dim(1).extent());
         plan_aft_conv(request("filter")).filter(conv);
         products = conv.products;
         taps_shaped(conv.products.output_buffer());
-    }
-};
-
-class ConvHeadsGenerator : public KernelGenerator<ConvHeadsGenerator> {
-public:
-    Input<Buffer<float, 2>> x{"x"};
-    Input<int32_t> group{"group"};
-    Output<Buffer<float, 2>> sums{"sums"};
-
-    void generate() {
-        const Expr C = x.dim(0).extent(), H = C / group;
-        start_at_zero(x);
-        shaped(sums, {H, x.dim(1).extent()});
-        ConvHeads conv(x, group, C, H);
-        plan_aft_conv(request()).heads(conv);
-        sums = conv.sums;
     }
 };
 
@@ -236,13 +243,13 @@ public:
 
 }  // namespace aft
 
-HALIDE_REGISTER_GENERATOR(aft::ConvKeysGenerator, keys)
-HALIDE_REGISTER_GENERATOR(aft::ConvQueriesGenerator, queries)
 HALIDE_REGISTER_GENERATOR(aft::ConvValuesGenerator, values)
+HALIDE_REGISTER_GENERATOR(aft::ConvCarryGenerator, carry)
 HALIDE_REGISTER_GENERATOR(aft::ConvTotalGenerator, total)
+HALIDE_REGISTER_GENERATOR(aft::ConvQueriesGenerator, queries)
 HALIDE_REGISTER_GENERATOR(aft::ConvSumsGenerator, sums)
 HALIDE_REGISTER_GENERATOR(aft::ConvForwardGenerator, forward)
 HALIDE_REGISTER_GENERATOR(aft::ConvBackwardGenerator, backward)
-HALIDE_REGISTER_GENERATOR(aft::ConvFilterGenerator, filter)
 HALIDE_REGISTER_GENERATOR(aft::ConvHeadsGenerator, heads)
+HALIDE_REGISTER_GENERATOR(aft::ConvFilterGenerator, filter)
 HALIDE_REGISTER_GENERATOR(aft::ConvStepGenerator, step)

@@ -176,25 +176,30 @@ aft_kernel(aft_window_apply_f32 GENERATOR aft_window:apply
            ARGUMENTS "const Tensor &band, const Tensor &a, int32_t before, int32_t after, Tensor &out")
 
 # --- aft_conv: AFT-conv in one dimension (generators/aft_conv.h)
-aft_kernel(aft_conv_keys_f32 GENERATOR aft_conv:keys
-           ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &maximum, const Tensor &head, int32_t missing, Tensor &pack")
-aft_kernel(aft_conv_queries_f32 GENERATOR aft_conv:queries
-           ARGUMENTS "const Tensor &output_gradient, const Tensor &query, const Tensor &ratio, const Tensor &den, const Tensor &maximum, const Tensor &maxima, const Tensor &head, int32_t chunk, int32_t missing, int32_t before, float gradient_factor, Tensor &pack, Tensor &query_gradient, Tensor &slack")
 set(conv_groups "single:group == 1" "uniform:group % 16 == 0" ragged)  # how channels share heads
+set(conv_whole_groups "single:group == 1" "uniform:group % 16 == 0 && a.size(1) == group * sums.size(1)" ragged)
 set(conv_sums "const Tensor &pack, const Tensor &taps, const Tensor &far, const Tensor &before, const Tensor &after, const Tensor &scale, int32_t window")
 aft_kernel(aft_conv_values_f32 GENERATOR aft_conv:values VARIANTS ${conv_groups}
            ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &maximum, const Tensor &head, int32_t group, Tensor &weights, Tensor &pack")
+aft_kernel(aft_conv_carry_f32 GENERATOR aft_conv:carry ARGUMENTS "const Tensor &rows, const Tensor &scale, Tensor &carried")
 aft_kernel(aft_conv_total_f32 GENERATOR aft_conv:total ARGUMENTS "const Tensor &pack, Tensor &total")
-foreach (form causal both)
+aft_kernel(aft_conv_queries_f32 GENERATOR aft_conv:queries VARIANTS ${conv_groups}
+           ARGUMENTS "const Tensor &output_gradient, const Tensor &query, const Tensor &ratio, const Tensor &den, const Tensor &head, int32_t group, float gradient_factor, Tensor &scaled, Tensor &query_gradient, Tensor &slack")
+foreach (form causal reversed both)
     aft_kernel(aft_conv_${form}_sums_f32 GENERATOR aft_conv:sums PARAMS form=${form} ARGUMENTS "${conv_sums}, int32_t rows, Tensor &sums, Tensor &state")
+endforeach ()
+foreach (form causal both)
     aft_kernel(aft_conv_${form}_forward_f32 GENERATOR aft_conv:forward PARAMS form=${form} VARIANTS ${conv_groups}
-               ARGUMENTS "const Tensor &query, const Tensor &den, const Tensor &head, int32_t group, ${conv_sums}, Tensor &y, Tensor &ratio, Tensor &state")
+               ARGUMENTS "${conv_sums}, const Tensor &query, const Tensor &den, const Tensor &head, int32_t group, Tensor &y, Tensor &ratio, Tensor &state")
 endforeach ()
 foreach (form reversed both)
-    aft_kernel(aft_conv_${form}_backward_f32 GENERATOR aft_conv:backward PARAMS form=${form}
-               ARGUMENTS "const Tensor &keys, const Tensor &value, const Tensor &pack, const Tensor &taps, const Tensor &far, const Tensor &before_state, const Tensor &after_state, const Tensor &scale, int32_t window, Tensor &value_gradient, Tensor &key_gradient, Tensor &state")
+    aft_kernel(aft_conv_${form}_backward_f32 GENERATOR aft_conv:backward PARAMS form=${form} VARIANTS ${conv_groups}
+               ARGUMENTS "${conv_sums}, const Tensor &weights, const Tensor &head, int32_t group, Tensor &value_gradient, Tensor &state")
 endforeach ()
-aft_kernel(aft_conv_filter_f32 GENERATOR aft_conv:filter ARGUMENTS "const Tensor &keys, const Tensor &queries, int32_t rows, Tensor &products")
-aft_kernel(aft_conv_heads_f32 GENERATOR aft_conv:heads ARGUMENTS "const Tensor &x, int32_t group, Tensor &sums")
+aft_kernel(aft_conv_heads_f32 GENERATOR aft_conv:heads VARIANTS ${conv_whole_groups}
+           ARGUMENTS "const Tensor &a, const Tensor &b, int32_t group, int32_t first, Tensor &sums")
+aft_kernel(aft_conv_key_gradient_f32 GENERATOR aft_conv:heads PARAMS rest=true VARIANTS ${conv_whole_groups}
+           ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &x, const Tensor &y, int32_t group, int32_t first, Tensor &sums")
+aft_kernel(aft_conv_filter_f32 GENERATOR aft_conv:filter ARGUMENTS "const Tensor &keys, const Tensor &queries, float sign, Tensor &products")
 aft_kernel(aft_conv_step_f32 GENERATOR aft_conv:step
            ARGUMENTS "const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &w, const Tensor &far_num, const Tensor &far_den, const Tensor &far_max, const Tensor &head, Tensor &output")

@@ -117,13 +117,12 @@ namespace {
 OperatorCase conv(const Conv &f) {
     OperatorCase c;
     c.name = name_of(f);
-    c.kernels = {"aft_conv_values_f32", "aft_conv_keys_f32", "aft_conv_queries_f32", "aft_conv_filter_f32"};
+    c.kernels = {"aft_conv_values_f32", "aft_conv_carry_f32", "aft_conv_queries_f32", "aft_conv_heads_f32", "aft_conv_key_gradient_f32", "aft_conv_filter_f32"};
     const auto also = [&](std::initializer_list<const char *> names) { c.kernels.insert(c.kernels.end(), names.begin(), names.end()); };
     if (f.causal)
-        also({"aft_conv_causal_sums_f32", "aft_conv_causal_forward_f32", "aft_conv_reversed_backward_f32"});
+        also({"aft_conv_causal_sums_f32", "aft_conv_causal_forward_f32", "aft_conv_reversed_sums_f32", "aft_conv_reversed_backward_f32"});
     else
         also({"aft_conv_total_f32", "aft_conv_both_sums_f32", "aft_conv_both_forward_f32", "aft_conv_both_backward_f32"});
-    if (f.H < f.C) also({"aft_conv_heads_f32"});
     c.bound = aft_bound(f.T);
     c.inputs = [=] { return inputs(f); };
     c.run = [=](const Tensors &in) { return run_mixer({MixerKind::conv, f.causal, 0}, in); };
@@ -155,9 +154,10 @@ const RegisterCases registered([] {
             }
             add({.B = 3, .T = 66, .C = 150, .H = 50, .taps = 32});
             add({.B = 1, .T = 300, .C = 300, .H = 2, .taps = 11});
-            // Whole panels of 16 channels a head; heads of 48 channels lie across two units of 128.
+            // Whole panels of 16 channels a head; heads of 48 channels lie across two units of 256, those of 550 across units of 512.
             add({.B = 2, .T = 130, .C = 64, .H = 2, .taps = 32});
             add({.B = 1, .T = 300, .C = 288, .H = 6, .taps = 11});
+            add({.B = 1, .T = 20, .C = 1100, .H = 2, .taps = 5});
             for (double keys : {80.0, 1e4}) add({.B = 1, .T = 65, .C = 64, .H = 4, .taps = 9, .keys = keys, .filter = 80});
             add({.B = 1, .T = 600, .C = 36, .H = 36, .taps = 32});
             add({.B = 1, .T = 530, .C = 8, .H = 4, .taps = 300});
