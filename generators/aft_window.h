@@ -12,6 +12,7 @@
 // Layouts (Halide dimension 0 first):
 //   pack (l, part, p, panel)   16 channels a panel: keys (e V, e), queries (G, -G R); zero where there is no row or channel
 //   table (k, t)               column k of row t is the row  t / granule * granule - before + k  of the other side
+//   tiles (i, k, granule)      the table in the order in which a product reads it: row granule * 12 + i, column k; zero beyond the rows
 // A piece is `rows` rows (a multiple of the granule, but for the last); its pack has before + rows (rounded up to the
 // granule) + after rows, so that pack row p meets row t of the piece at table column p - t / granule * granule.
 #pragma once
@@ -108,14 +109,14 @@ struct WindowQueries {
 enum class WindowForm { causal, reversed, both };  // far rows: before (keys, causal), behind (queries, causal), on both sides
 
 struct WindowMixInputs {
-    Halide::Func pack, table;           // (l, part, p, panel), (k, t)
+    Halide::Func pack, tiles;           // (l, part, p, panel), (i, k, granule)
     Halide::Func target, source;        // far weights of the rows of the piece, of the rows of the pack; undefined = 1
     Halide::Func before_state, after_state;  // (l, part, panel): sums of what lies before and behind the pack
     Halide::Func scale_low, scale_high; // (c): the carried state times exp(low - high)
     Halide::Expr rows, C, before, after;
 };
 
-// sums(l, part, t, panel) = far sums + sum_k table(k, t) pack(l, part, p(t, k), panel), and the carried state behind the piece.
+// sums(l, part, t, panel) = far sums + sum_k tiles(t, k) pack(l, part, p(t, k), panel), and the carried state behind the piece.
 struct WindowMix {
     Halide::Var l{"l"}, part{"part"}, t{"t"}, panel{"panel"}, tile{"tile"};
     Halide::RDom in_tile, in_last, tiles, k;
@@ -151,11 +152,10 @@ struct WindowMix {
             far = far + suffix(l, part, count - 1 - t / rows, panel);
             if (!has_prefix) state(l, part, panel) = suffix(l, part, count, panel);
         }
-        const Expr row = inside(t, in.rows);
         k = RDom(0, unroll, 0, seen / unroll, "k");
-        const Expr column = k.y * unroll + k.x, first = t / rows * rows;
-        sums(l, part, t, panel) = in.target.defined() ? far * in.target(row) : far;
-        sums(l, part, t, panel) += in.table(first % window_granule + column, row) * in.pack(l, part, first + column, panel);
+        const Expr column = k.y * unroll + k.x, first = t / rows * rows, low = first % window_granule;
+        sums(l, part, t, panel) = in.target.defined() ? far * in.target(inside(t, in.rows)) : far;
+        sums(l, part, t, panel) += in.tiles(low + t % rows, low + column, first / window_granule) * in.pack(l, part, first + column, panel);
     }
 };
 

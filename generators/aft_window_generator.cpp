@@ -64,6 +64,12 @@ public:
     }
 };
 
+template <class Tensor>
+void tiles_shaped(Tensor &&x) {  // (i, k, granule)
+    for (int d = 0; d < 3; d++) x.dim(d).set_min(0);
+    x.dim(0).set_extent(window_granule), x.dim(1).set_stride(window_granule);
+}
+
 // What the forward and the backward product share.
 template <class Derived>
 class WindowMixGenerator : public KernelGenerator<Derived> {
@@ -76,7 +82,7 @@ class WindowForwardGenerator : public WindowMixGenerator<WindowForwardGenerator>
 public:
     Input<Halide::Buffer<float, 2>> query{"query"};
     Input<Halide::Buffer<float, 4>> pack{"pack"};
-    Input<Halide::Buffer<float, 2>> table{"table"};
+    Input<Halide::Buffer<float, 3>> tiles{"tiles"};
     Input<Halide::Buffer<float, 1>> far{"far"};
     Input<Halide::Buffer<float, 3>> before_state{"before_state"}, after_state{"after_state"};
     Input<Halide::Buffer<float, 1>> scale_low{"scale_low"}, scale_high{"scale_high"};
@@ -86,11 +92,11 @@ public:
 
     void generate() {
         const Expr C = query.dim(0).extent(), rows = query.dim(1).extent();
-        start_at_zero(query, table);
+        start_at_zero(query);
         pack_shaped(pack), state_shaped(before_state), state_shaped(after_state);
         shaped(far, {rows}), shaped(scale_low, {C}), shaped(scale_high, {C});
-        table.dim(1).set_extent(rows);
-        WindowMixInputs in{pack, table, far, {}, before_state, after_state, scale_low, scale_high, rows, C, before, after};
+        tiles_shaped(tiles);
+        WindowMixInputs in{pack, tiles, far, {}, before_state, after_state, scale_low, scale_high, rows, C, before, after};
         const WindowPlan plan = plan_aft_window(request("mix"));
         WindowForward window(query, in, form, plan.tile);
         plan.forward(window);
@@ -105,7 +111,7 @@ public:
     Input<Halide::Buffer<float, 4>> keys{"keys"};
     Input<Halide::Buffer<float, 2>> value{"value"};
     Input<Halide::Buffer<float, 4>> pack{"pack"};
-    Input<Halide::Buffer<float, 2>> table{"table"};
+    Input<Halide::Buffer<float, 3>> tiles{"tiles"};
     Input<Halide::Buffer<float, 1>> far{"far"};
     Input<Halide::Buffer<float, 3>> before_state{"before_state"}, after_state{"after_state"};
     Input<Halide::Buffer<float, 1>> scale_low{"scale_low"}, scale_high{"scale_high"};
@@ -115,14 +121,14 @@ public:
 
     void generate() {
         const Expr C = value.dim(0).extent(), rows = value.dim(1).extent();
-        start_at_zero(value, table, far);
+        start_at_zero(value, far);
         pack_shaped(keys), pack_shaped(pack), state_shaped(before_state), state_shaped(after_state);
         shaped(scale_low, {C}), shaped(scale_high, {C});
-        table.dim(1).set_extent(rows);
+        tiles_shaped(tiles);
         Var p{"p"};
         Func source{"source"};
         source(p) = far(clamp(p - missing, 0, far.dim(0).extent() - 1));
-        WindowMixInputs in{pack, table, {}, source, before_state, after_state, scale_low, scale_high, rows, C, before, after};
+        WindowMixInputs in{pack, tiles, {}, source, before_state, after_state, scale_low, scale_high, rows, C, before, after};
         const WindowPlan plan = plan_aft_window(request("mix"));
         WindowBackward window(keys, value, in, form, plan.tile);
         plan.backward(window);

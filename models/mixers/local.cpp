@@ -72,6 +72,13 @@ Tensor factor_rows(const Tensor &x, int64_t rows, Arena &arena) {
     return padded;
 }
 
+// A table in the order in which the products read it.
+Tensor tiles_of(const Tensor &table, Arena &arena) {
+    Tensor tiles = arena.allocate({ceil_div(table.size(0), granule), table.size(1), granule});
+    kernels().aft_full_tiles_f32(table, tiles);
+    return tiles;
+}
+
 enum Kept { ratio, den, maxima, table, far_weights, facts };  // MixerSaved; facts: spreads of K and w, max |V|
 
 class LocalMixer : public Mixer {
@@ -176,6 +183,7 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
     const References references(in, cut, saved.tensors[maxima], arena);
     if (!options_.causal) references.find_all();
     fact[1] = make_table(in, band, saved.tensors[table], saved.tensors[far_weights], arena);
+    const Tensor tiles = tiles_of(saved.tensors[table], arena);
 
     const int32_t before = band.before(true), after = band.after(true);
     const int64_t panels = cut.panels(), carried = options_.causal ? 2 : cut.pieces + 3;  // two carried states, a total and the sums behind each piece
@@ -211,7 +219,7 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
             kernels().aft_window_keys_f32(key.slice(0, seen.first, seen.last), value.slice(0, seen.first, seen.last), m.select(0, I), seen.missing, pack.parts);
             Tensor y_out = y.slice(0, t0, t1), R_out = R.slice(0, t0, t1), d_out = d.slice(0, t0, t1), next = state((I + 1) % 2);
             (options_.causal ? kernels().aft_window_causal_forward_f32 : kernels().aft_window_both_forward_f32)(
-                query.slice(0, t0, t1), pack.parts, saved.tensors[table].slice(0, t0, t1), saved.tensors[far_weights].slice(0, t0, t1), state(I % 2),
+                query.slice(0, t0, t1), pack.parts, tiles.slice(0, t0 / granule, ceil_div(t1, granule)), saved.tensors[far_weights].slice(0, t0, t1), state(I % 2),
                 options_.causal ? state(I % 2) : state(2 + I), m.select(0, std::max<int64_t>(0, I - 1)), m.select(0, I), before, after, y_out, R_out, d_out, next);
         }
     });
@@ -233,6 +241,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
     const int32_t before = band.before(false), after = band.after(false);
     Tensor transposed = arena.allocate({T, band.width()});
     kernels().aft_window_transpose_f32(saved.tensors[table], saved.tensors[far_weights], int32_t(band.window), before, band.before(true), band.direction(false), transposed);
+    const Tensor tiles = tiles_of(transposed, arena);
 
     const int64_t panels = cut.panels(), carried = options_.causal ? 2 : cut.pieces + 3, size = panels * 2 * panel;
     const Tensor query_packs = arena.allocate({cut.groups, size * Seen(cut, 0, before, after).rows}), key_packs = arena.allocate({cut.groups, size * cut.piece});
@@ -279,7 +288,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
             kernels().aft_window_keys_f32(key.slice(0, t0, t1), value.slice(0, t0, t1), m.select(0, J), 0, keys.parts);
             Tensor dv = dV.slice(0, t0, t1), dk = dK.slice(0, t0, t1), next = state((n + 1) % 2);
             (options_.causal ? kernels().aft_window_reversed_backward_f32 : kernels().aft_window_both_backward_f32)(
-                keys.parts, value.slice(0, t0, t1), queries.parts, transposed.slice(0, t0, t1), far.slice(0, seen.first, seen.last), state(n % 2),
+                keys.parts, value.slice(0, t0, t1), queries.parts, tiles.slice(0, t0 / granule, ceil_div(t1, granule)), far.slice(0, seen.first, seen.last), state(n % 2),
                 options_.causal ? state(n % 2) : state(2 + J), m.select(0, J), m.select(0, std::min(J + 1, cut.pieces - 1)), before, after, seen.missing, dv, dk, next);
             if (wants_bias) {
                 Tensor dw = partial.select(0, g).slice(0, t0, t1);
