@@ -72,17 +72,15 @@ struct WindowKeys {
 
 struct WindowQueriesInputs {
     Halide::Func output_gradient, query, ratio, den;  // (c, row)
-    Halide::Func maximum, maxima;                     // (c) of the piece of keys; (c, piece) of the rows from there on
-    Halide::Expr chunk, missing, gradient_factor, rows, C, pieces;
+    Halide::Expr gradient_factor, C;
 };
 
-// Queries that a piece of keys meets: (G, -G R) relative to the keys' maximum. What belongs to a query alone is found first, in one
-// pass: gradients = (G relative to the query's own maximum, dQ, slack). The slack is the smallest den - limit so far (its t has
-// stride 0), negative if an element is left to the exact path (models/mixers/exact_path.h).
+// What belongs to a query alone: gradients = (G relative to the query's own maximum, dQ, slack). The slack is the smallest den - limit
+// so far (its t has stride 0), negative if an element is left to the exact path (models/mixers/exact_path.h).
 //   x = 1 / (den op^2), op = 1 + a^2:   G = dY f^2 x op   dQ = dY a R a (x den)     one division
 struct WindowQueries {
-    Halide::Var l{"l"}, part{"part"}, p{"p"}, panel{"panel"}, c{"c"}, t{"t"}, piece{"piece"};
-    Halide::Func rescale{"rescale"}, alone{"alone"}, gradients{"gradients"}, scaled{"scaled"}, pack{"pack"};
+    Halide::Var c{"c"}, t{"t"};
+    Halide::Func alone{"alone"}, gradients{"gradients"};
 
     explicit WindowQueries(const WindowQueriesInputs &in) {
         using namespace Halide;
@@ -97,12 +95,22 @@ struct WindowQueries {
         alone(c, t) = Tuple(select(den >= limit, G, 0.0f), dQ, den - limit);
         gradients(c, t) = Tuple(undef<float>(), undef<float>(), undef<float>());
         gradients(c, t) = Tuple(alone(c, t)[0], alone(c, t)[1], min(gradients(c, t)[2], alone(c, t)[2]));
+    }
+};
 
-        const Expr row = p - in.missing, at = clamp(likely(row), 0, in.rows - 1), channel = inside(panel * window_panel + l, in.C);
-        const Expr exists = likely(row >= 0 && row < in.rows) && likely(panel * window_panel + l < in.C);
-        rescale(c, piece) = exp_clamped(min(in.maximum(c) - in.maxima(c, min(piece, in.pieces - 1)), 0.0f));
-        scaled(l, p, panel) = select(exists, gradients(channel, at)[0] * rescale(channel, p / in.chunk), 0.0f);
-        pack(l, part, p, panel) = select(part == 0, scaled(l, p, panel), -scaled(l, p, panel) * in.ratio(channel, at));
+// Queries that a piece of keys meets: (G, -G R), from G relative to `own` to one relative to the keys' `maximum`. Pack row p is row
+// p - missing.
+struct WindowQueryPack {
+    Halide::Var l{"l"}, part{"part"}, p{"p"}, panel{"panel"}, c{"c"};
+    Halide::Func rescale{"rescale"}, scaled{"scaled"}, pack{"pack"};
+
+    WindowQueryPack(Halide::Func G, Halide::Func ratio, Halide::Func maximum, Halide::Func own, Halide::Expr missing, Halide::Expr rows, Halide::Expr C) {
+        using namespace Halide;
+        const Expr row = p - missing, at = clamp(likely(row), 0, rows - 1), channel = inside(panel * window_panel + l, C);
+        const Expr exists = likely(row >= 0 && row < rows) && likely(panel * window_panel + l < C);
+        rescale(c) = exp_clamped(min(maximum(c) - own(c), 0.0f));
+        scaled(l, p, panel) = select(exists, G(channel, at) * rescale(channel), 0.0f);
+        pack(l, part, p, panel) = select(part == 0, scaled(l, p, panel), -scaled(l, p, panel) * ratio(channel, at));
     }
 };
 
@@ -324,6 +332,7 @@ struct WindowPlan {
     std::function<void(WindowRange &)> range;
     std::function<void(WindowKeys &)> keys;
     std::function<void(WindowQueries &)> queries;
+    std::function<void(WindowQueryPack &)> query_pack;
     std::function<void(WindowForward &)> forward;
     std::function<void(WindowBackward &)> backward;
     std::function<void(WindowTotal &)> total;
@@ -332,7 +341,7 @@ struct WindowPlan {
     std::function<void(WindowTranspose &)> transpose;
     std::function<void(WindowBiasGradient &)> bias_gradient;
     std::function<void(WindowApply &)> apply;
-    void drop_moves() { no_moves(range, keys, queries, forward, backward, total, dots, table, transpose, bias_gradient, apply); }
+    void drop_moves() { no_moves(range, keys, queries, query_pack, forward, backward, total, dots, table, transpose, bias_gradient, apply); }
 };
 WindowPlan plan_aft_window(const Request &request);
 

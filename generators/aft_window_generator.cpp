@@ -43,24 +43,35 @@ public:
 class WindowQueriesGenerator : public KernelGenerator<WindowQueriesGenerator> {
 public:
     Input<Buffer<float, 2>> output_gradient{"output_gradient"}, query{"query"}, ratio{"ratio"}, den{"den"};
-    Input<Buffer<float, 1>> maximum{"maximum"};
-    Input<Buffer<float, 2>> maxima{"maxima"};
-    Input<int32_t> chunk{"chunk"}, missing{"missing"};
     Input<float> gradient_factor{"gradient_factor"};
-    Output<Buffer<float, 4>> pack{"pack"};
     Output<Func> gradients{"gradients", {Float(32), Float(32), Float(32)}, 2};
 
     void generate() {
         const Expr C = query.dim(0).extent(), rows = query.dim(1).extent();
-        start_at_zero(query, maxima);
+        start_at_zero(query);
         for (auto *x : {&output_gradient, &ratio, &den}) shaped(*x, {C, rows});
-        shaped(maximum, {C});
-        maxima.dim(0).set_extent(C);
-        WindowQueries window({output_gradient, query, ratio, den, maximum, maxima, chunk, missing, gradient_factor, rows, C, maxima.dim(1).extent()});
+        WindowQueries window({output_gradient, query, ratio, den, gradient_factor, C});
         plan_aft_window(request()).queries(window);
-        pack = window.pack, gradients = window.gradients;
-        pack_shaped(window.pack.output_buffer());
+        gradients = window.gradients;
         shaped(window.gradients.output_buffers()[0], {C, rows});
+    }
+};
+
+class WindowQueryPackGenerator : public KernelGenerator<WindowQueryPackGenerator> {
+public:
+    Input<Buffer<float, 2>> G{"G"}, ratio{"ratio"};
+    Input<Buffer<float, 1>> maximum{"maximum"}, own{"own"};
+    Input<int32_t> missing{"missing"};
+    Output<Buffer<float, 4>> pack{"pack"};
+
+    void generate() {
+        const Expr C = G.dim(0).extent(), rows = G.dim(1).extent();
+        start_at_zero(G);
+        shaped(ratio, {C, rows}), shaped(maximum, {C}), shaped(own, {C});
+        WindowQueryPack window(G, ratio, maximum, own, missing, rows, C);
+        plan_aft_window(request()).query_pack(window);
+        pack = window.pack;
+        pack_shaped(window.pack.output_buffer());
     }
 };
 
@@ -254,6 +265,7 @@ public:
 HALIDE_REGISTER_GENERATOR(aft::WindowRangeGenerator, range)
 HALIDE_REGISTER_GENERATOR(aft::WindowKeysGenerator, keys)
 HALIDE_REGISTER_GENERATOR(aft::WindowQueriesGenerator, queries)
+HALIDE_REGISTER_GENERATOR(aft::WindowQueryPackGenerator, query_pack)
 HALIDE_REGISTER_GENERATOR(aft::WindowForwardGenerator, forward)
 HALIDE_REGISTER_GENERATOR(aft::WindowBackwardGenerator, backward)
 HALIDE_REGISTER_GENERATOR(aft::WindowTotalGenerator, total)

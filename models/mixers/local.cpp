@@ -23,7 +23,8 @@
 namespace aft {
 namespace {
 
-constexpr int64_t widest_unit = 512;  // channels
+constexpr int64_t widest_unit = 512;        // channels
+constexpr int64_t block_elements = 16384;  // of an input: with G, dQ and their pack half a megabyte
 
 // The band: row t of a table holds the weights of the rows  t / granule * granule - before + [0, width)  of the other side.
 struct Band {
@@ -248,6 +249,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
     const Tensor states = arena.allocate({cut.groups, carried, panels, 2, panel});
     const Tensor scaled = arena.allocate({cut.groups, std::max(cut.piece, Seen(cut, 0, before, after).rows), cut.channels});
     const Tensor slacks = arena.allocate({B, C});
+    const int64_t block = ceil_div(block_elements, cut.channels);
     const Tensor partial = wants_bias ? arena.allocate({cut.groups, T, band.width()}) : Tensor();
     std::vector<char> leaves_elements(size_t(cut.groups), 0);
 
@@ -261,10 +263,27 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
         Tensor slack = slacks.select(0, unit.b).slice(0, unit.c0, unit.c1);
         slack.fill(1);
         const Tensor slack_so_far = slack.repeat(0, T);
+        // Packs the queries [first, last) for the keys of piece J. Pieces share rows: what G holds of the last call is moved, not
+        // made again; the rest goes from inputs to pack by blocks that stay in L2.
+        const Tensor G = scaled.select(0, g).slice(1, 0, unit.c1 - unit.c0);
+        int64_t held = 0, held_end = 0;
         const auto pack_queries = [&](int64_t first, int64_t last, int64_t J, int32_t missing, Pack &pack) {
-            Tensor G = scaled.select(0, g).slice(0, 0, last - first).slice(1, 0, unit.c1 - unit.c0), dq = dQ.slice(0, first, last), least = slack_so_far.slice(0, first, last);
-            kernels().aft_window_queries_f32(dy.slice(0, first, last), query.slice(0, first, last), R.slice(0, first, last), d.slice(0, first, last), m.select(0, J),
-                                             m.slice(0, J, cut.pieces), int32_t(cut.piece), missing, exact.gradient_factor, pack.parts, G, dq, least);
+            int64_t known = std::max(first, held), known_end = std::min(last, held_end);
+            if (known >= known_end) known = known_end = first;
+            std::memmove(G.data() + (known - first) * cut.channels, G.data() + (known - held) * cut.channels, size_t((known_end - known) * cut.channels) * 4);
+            held = first, held_end = last;
+            for (int64_t a = first, b; a < last; a = b) {
+                const int64_t piece = a / cut.piece;  // its rows share a maximum
+                b = std::min({last, a < known ? known : a < known_end ? known_end : last, a + block, (piece + 1) * cut.piece});
+                Tensor rows = G.slice(0, a - first, b - first);
+                if (a < known || a >= known_end) {
+                    Tensor dq = dQ.slice(0, a, b), least = slack_so_far.slice(0, a, b);
+                    kernels().aft_window_queries_f32(dy.slice(0, a, b), query.slice(0, a, b), R.slice(0, a, b), d.slice(0, a, b), exact.gradient_factor, rows, dq, least);
+                }
+                const int64_t begin = a == first ? 0 : a - first + missing, end = b == last ? pack.parts.size(1) : b - first + missing;
+                Tensor part = pack.parts.slice(1, begin, end);
+                kernels().aft_window_query_pack_f32(rows, R.slice(0, a, b), m.select(0, J), m.select(0, piece), int32_t(a - first + missing - begin), part);
+            }
         };
         state(0).fill(0);
         if (!options_.causal) {
