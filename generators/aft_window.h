@@ -12,6 +12,7 @@
 // Layouts (Halide dimension 0 first):
 //   pack (l, part, p, panel)   16 channels a panel: keys (e V, e), queries (G, -G R); zero where there is no row or channel
 //   table (k, t)               column k of row t is the row  t / granule * granule - before + k  of the other side
+//   tiles (i, k, granule)      the table in the order in which a product reads it: row granule * 12 + i, column k; zero beyond the rows
 // A piece is `rows` rows (a multiple of the granule, but for the last); its pack has before + rows (rounded up to the
 // granule) + after rows, so that pack row p meets row t of the piece at table column p - t / granule * granule.
 #pragma once
@@ -71,17 +72,15 @@ struct WindowKeys {
 
 struct WindowQueriesInputs {
     Halide::Func output_gradient, query, ratio, den;  // (c, row)
-    Halide::Func maximum, maxima;                     // (c) of the piece of keys; (c, piece) of the rows from there on
-    Halide::Expr chunk, missing, gradient_factor, rows, C, pieces;
+    Halide::Expr gradient_factor, C;
 };
 
-// Queries that a piece of keys meets: (G, -G R) relative to the keys' maximum. What belongs to a query alone is found first, in one
-// pass: gradients = (G relative to the query's own maximum, dQ, slack). The slack is the smallest den - limit so far (its t has
-// stride 0), negative if an element is left to the exact path (models/mixers/exact_path.h).
+// What belongs to a query alone: gradients = (G relative to the query's own maximum, dQ, slack). The slack is the smallest den - limit
+// so far (its t has stride 0), negative if an element is left to the exact path (models/mixers/exact_path.h).
 //   x = 1 / (den op^2), op = 1 + a^2:   G = dY f^2 x op   dQ = dY a R a (x den)     one division
 struct WindowQueries {
-    Halide::Var l{"l"}, part{"part"}, p{"p"}, panel{"panel"}, c{"c"}, t{"t"}, piece{"piece"};
-    Halide::Func rescale{"rescale"}, alone{"alone"}, gradients{"gradients"}, scaled{"scaled"}, pack{"pack"};
+    Halide::Var c{"c"}, t{"t"};
+    Halide::Func alone{"alone"}, gradients{"gradients"};
 
     explicit WindowQueries(const WindowQueriesInputs &in) {
         using namespace Halide;
@@ -96,26 +95,36 @@ struct WindowQueries {
         alone(c, t) = Tuple(select(den >= limit, G, 0.0f), dQ, den - limit);
         gradients(c, t) = Tuple(undef<float>(), undef<float>(), undef<float>());
         gradients(c, t) = Tuple(alone(c, t)[0], alone(c, t)[1], min(gradients(c, t)[2], alone(c, t)[2]));
+    }
+};
 
-        const Expr row = p - in.missing, at = clamp(likely(row), 0, in.rows - 1), channel = inside(panel * window_panel + l, in.C);
-        const Expr exists = likely(row >= 0 && row < in.rows) && likely(panel * window_panel + l < in.C);
-        rescale(c, piece) = exp_clamped(min(in.maximum(c) - in.maxima(c, min(piece, in.pieces - 1)), 0.0f));
-        scaled(l, p, panel) = select(exists, gradients(channel, at)[0] * rescale(channel, p / in.chunk), 0.0f);
-        pack(l, part, p, panel) = select(part == 0, scaled(l, p, panel), -scaled(l, p, panel) * in.ratio(channel, at));
+// Queries that a piece of keys meets: (G, -G R), from G relative to `own` to one relative to the keys' `maximum`. Pack row p is row
+// p - missing.
+struct WindowQueryPack {
+    Halide::Var l{"l"}, part{"part"}, p{"p"}, panel{"panel"}, c{"c"};
+    Halide::Func rescale{"rescale"}, scaled{"scaled"}, pack{"pack"};
+
+    WindowQueryPack(Halide::Func G, Halide::Func ratio, Halide::Func maximum, Halide::Func own, Halide::Expr missing, Halide::Expr rows, Halide::Expr C) {
+        using namespace Halide;
+        const Expr row = p - missing, at = clamp(likely(row), 0, rows - 1), channel = inside(panel * window_panel + l, C);
+        const Expr exists = likely(row >= 0 && row < rows) && likely(panel * window_panel + l < C);
+        rescale(c) = exp_clamped(min(maximum(c) - own(c), 0.0f));
+        scaled(l, p, panel) = select(exists, G(channel, at) * rescale(channel), 0.0f);
+        pack(l, part, p, panel) = select(part == 0, scaled(l, p, panel), -scaled(l, p, panel) * ratio(channel, at));
     }
 };
 
 enum class WindowForm { causal, reversed, both };  // far rows: before (keys, causal), behind (queries, causal), on both sides
 
 struct WindowMixInputs {
-    Halide::Func pack, table;           // (l, part, p, panel), (k, t)
+    Halide::Func pack, tiles;           // (l, part, p, panel), (i, k, granule)
     Halide::Func target, source;        // far weights of the rows of the piece, of the rows of the pack; undefined = 1
     Halide::Func before_state, after_state;  // (l, part, panel): sums of what lies before and behind the pack
     Halide::Func scale_low, scale_high; // (c): the carried state times exp(low - high)
     Halide::Expr rows, C, before, after;
 };
 
-// sums(l, part, t, panel) = far sums + sum_k table(k, t) pack(l, part, p(t, k), panel), and the carried state behind the piece.
+// sums(l, part, t, panel) = far sums + sum_k tiles(t, k) pack(l, part, p(t, k), panel), and the carried state behind the piece.
 struct WindowMix {
     Halide::Var l{"l"}, part{"part"}, t{"t"}, panel{"panel"}, tile{"tile"};
     Halide::RDom in_tile, in_last, tiles, k;
@@ -151,11 +160,10 @@ struct WindowMix {
             far = far + suffix(l, part, count - 1 - t / rows, panel);
             if (!has_prefix) state(l, part, panel) = suffix(l, part, count, panel);
         }
-        const Expr row = inside(t, in.rows);
         k = RDom(0, unroll, 0, seen / unroll, "k");
-        const Expr column = k.y * unroll + k.x, first = t / rows * rows;
-        sums(l, part, t, panel) = in.target.defined() ? far * in.target(row) : far;
-        sums(l, part, t, panel) += in.table(first % window_granule + column, row) * in.pack(l, part, first + column, panel);
+        const Expr column = k.y * unroll + k.x, first = t / rows * rows, low = first % window_granule;
+        sums(l, part, t, panel) = in.target.defined() ? far * in.target(inside(t, in.rows)) : far;
+        sums(l, part, t, panel) += in.tiles(low + t % rows, low + column, first / window_granule) * in.pack(l, part, first + column, panel);
     }
 };
 
@@ -324,6 +332,7 @@ struct WindowPlan {
     std::function<void(WindowRange &)> range;
     std::function<void(WindowKeys &)> keys;
     std::function<void(WindowQueries &)> queries;
+    std::function<void(WindowQueryPack &)> query_pack;
     std::function<void(WindowForward &)> forward;
     std::function<void(WindowBackward &)> backward;
     std::function<void(WindowTotal &)> total;
@@ -332,7 +341,7 @@ struct WindowPlan {
     std::function<void(WindowTranspose &)> transpose;
     std::function<void(WindowBiasGradient &)> bias_gradient;
     std::function<void(WindowApply &)> apply;
-    void drop_moves() { no_moves(range, keys, queries, forward, backward, total, dots, table, transpose, bias_gradient, apply); }
+    void drop_moves() { no_moves(range, keys, queries, query_pack, forward, backward, total, dots, table, transpose, bias_gradient, apply); }
 };
 WindowPlan plan_aft_window(const Request &request);
 

@@ -43,26 +43,43 @@ public:
 class WindowQueriesGenerator : public KernelGenerator<WindowQueriesGenerator> {
 public:
     Input<Buffer<float, 2>> output_gradient{"output_gradient"}, query{"query"}, ratio{"ratio"}, den{"den"};
-    Input<Buffer<float, 1>> maximum{"maximum"};
-    Input<Buffer<float, 2>> maxima{"maxima"};
-    Input<int32_t> chunk{"chunk"}, missing{"missing"};
     Input<float> gradient_factor{"gradient_factor"};
-    Output<Buffer<float, 4>> pack{"pack"};
     Output<Func> gradients{"gradients", {Float(32), Float(32), Float(32)}, 2};
 
     void generate() {
         const Expr C = query.dim(0).extent(), rows = query.dim(1).extent();
-        start_at_zero(query, maxima);
+        start_at_zero(query);
         for (auto *x : {&output_gradient, &ratio, &den}) shaped(*x, {C, rows});
-        shaped(maximum, {C});
-        maxima.dim(0).set_extent(C);
-        WindowQueries window({output_gradient, query, ratio, den, maximum, maxima, chunk, missing, gradient_factor, rows, C, maxima.dim(1).extent()});
+        WindowQueries window({output_gradient, query, ratio, den, gradient_factor, C});
         plan_aft_window(request()).queries(window);
-        pack = window.pack, gradients = window.gradients;
-        pack_shaped(window.pack.output_buffer());
+        gradients = window.gradients;
         shaped(window.gradients.output_buffers()[0], {C, rows});
     }
 };
+
+class WindowQueryPackGenerator : public KernelGenerator<WindowQueryPackGenerator> {
+public:
+    Input<Buffer<float, 2>> G{"G"}, ratio{"ratio"};
+    Input<Buffer<float, 1>> maximum{"maximum"}, own{"own"};
+    Input<int32_t> missing{"missing"};
+    Output<Buffer<float, 4>> pack{"pack"};
+
+    void generate() {
+        const Expr C = G.dim(0).extent(), rows = G.dim(1).extent();
+        start_at_zero(G);
+        shaped(ratio, {C, rows}), shaped(maximum, {C}), shaped(own, {C});
+        WindowQueryPack window(G, ratio, maximum, own, missing, rows, C);
+        plan_aft_window(request()).query_pack(window);
+        pack = window.pack;
+        pack_shaped(window.pack.output_buffer());
+    }
+};
+
+template <class Tensor>
+void tiles_shaped(Tensor &&x) {  // (i, k, granule)
+    for (int d = 0; d < 3; d++) x.dim(d).set_min(0);
+    x.dim(0).set_extent(window_granule), x.dim(1).set_stride(window_granule);
+}
 
 // What the forward and the backward product share.
 template <class Derived>
@@ -76,7 +93,7 @@ class WindowForwardGenerator : public WindowMixGenerator<WindowForwardGenerator>
 public:
     Input<Halide::Buffer<float, 2>> query{"query"};
     Input<Halide::Buffer<float, 4>> pack{"pack"};
-    Input<Halide::Buffer<float, 2>> table{"table"};
+    Input<Halide::Buffer<float, 3>> tiles{"tiles"};
     Input<Halide::Buffer<float, 1>> far{"far"};
     Input<Halide::Buffer<float, 3>> before_state{"before_state"}, after_state{"after_state"};
     Input<Halide::Buffer<float, 1>> scale_low{"scale_low"}, scale_high{"scale_high"};
@@ -86,11 +103,11 @@ public:
 
     void generate() {
         const Expr C = query.dim(0).extent(), rows = query.dim(1).extent();
-        start_at_zero(query, table);
+        start_at_zero(query);
         pack_shaped(pack), state_shaped(before_state), state_shaped(after_state);
         shaped(far, {rows}), shaped(scale_low, {C}), shaped(scale_high, {C});
-        table.dim(1).set_extent(rows);
-        WindowMixInputs in{pack, table, far, {}, before_state, after_state, scale_low, scale_high, rows, C, before, after};
+        tiles_shaped(tiles);
+        WindowMixInputs in{pack, tiles, far, {}, before_state, after_state, scale_low, scale_high, rows, C, before, after};
         const WindowPlan plan = plan_aft_window(request("mix"));
         WindowForward window(query, in, form, plan.tile);
         plan.forward(window);
@@ -105,7 +122,7 @@ public:
     Input<Halide::Buffer<float, 4>> keys{"keys"};
     Input<Halide::Buffer<float, 2>> value{"value"};
     Input<Halide::Buffer<float, 4>> pack{"pack"};
-    Input<Halide::Buffer<float, 2>> table{"table"};
+    Input<Halide::Buffer<float, 3>> tiles{"tiles"};
     Input<Halide::Buffer<float, 1>> far{"far"};
     Input<Halide::Buffer<float, 3>> before_state{"before_state"}, after_state{"after_state"};
     Input<Halide::Buffer<float, 1>> scale_low{"scale_low"}, scale_high{"scale_high"};
@@ -115,14 +132,14 @@ public:
 
     void generate() {
         const Expr C = value.dim(0).extent(), rows = value.dim(1).extent();
-        start_at_zero(value, table, far);
+        start_at_zero(value, far);
         pack_shaped(keys), pack_shaped(pack), state_shaped(before_state), state_shaped(after_state);
         shaped(scale_low, {C}), shaped(scale_high, {C});
-        table.dim(1).set_extent(rows);
+        tiles_shaped(tiles);
         Var p{"p"};
         Func source{"source"};
         source(p) = far(clamp(p - missing, 0, far.dim(0).extent() - 1));
-        WindowMixInputs in{pack, table, {}, source, before_state, after_state, scale_low, scale_high, rows, C, before, after};
+        WindowMixInputs in{pack, tiles, {}, source, before_state, after_state, scale_low, scale_high, rows, C, before, after};
         const WindowPlan plan = plan_aft_window(request("mix"));
         WindowBackward window(keys, value, in, form, plan.tile);
         plan.backward(window);
@@ -248,6 +265,7 @@ public:
 HALIDE_REGISTER_GENERATOR(aft::WindowRangeGenerator, range)
 HALIDE_REGISTER_GENERATOR(aft::WindowKeysGenerator, keys)
 HALIDE_REGISTER_GENERATOR(aft::WindowQueriesGenerator, queries)
+HALIDE_REGISTER_GENERATOR(aft::WindowQueryPackGenerator, query_pack)
 HALIDE_REGISTER_GENERATOR(aft::WindowForwardGenerator, forward)
 HALIDE_REGISTER_GENERATOR(aft::WindowBackwardGenerator, backward)
 HALIDE_REGISTER_GENERATOR(aft::WindowTotalGenerator, total)

@@ -150,14 +150,16 @@ aft_kernel(aft_window_range_f32 GENERATOR aft_window:range
 aft_kernel(aft_window_keys_f32 GENERATOR aft_window:keys
            ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &maximum, int32_t missing, Tensor &pack")
 aft_kernel(aft_window_queries_f32 GENERATOR aft_window:queries
-           ARGUMENTS "const Tensor &output_gradient, const Tensor &query, const Tensor &ratio, const Tensor &den, const Tensor &maximum, const Tensor &maxima, int32_t chunk, int32_t missing, float gradient_factor, Tensor &pack, Tensor &scaled, Tensor &query_gradient, Tensor &slack")
+           ARGUMENTS "const Tensor &output_gradient, const Tensor &query, const Tensor &ratio, const Tensor &den, float gradient_factor, Tensor &shares, Tensor &query_gradient, Tensor &slack")
+aft_kernel(aft_window_query_pack_f32 GENERATOR aft_window:query_pack
+           ARGUMENTS "const Tensor &shares, const Tensor &ratio, const Tensor &maximum, const Tensor &own, int32_t missing, Tensor &pack")
 foreach (form causal both)
     aft_kernel(aft_window_${form}_forward_f32 GENERATOR aft_window:forward PARAMS form=${form}
-               ARGUMENTS "const Tensor &query, const Tensor &pack, const Tensor &table, const Tensor &far, const Tensor &before_state, const Tensor &after_state, const Tensor &scale_low, const Tensor &scale_high, int32_t before, int32_t after, Tensor &y, Tensor &ratio, Tensor &den, Tensor &state")
+               ARGUMENTS "const Tensor &query, const Tensor &pack, const Tensor &tiles, const Tensor &far, const Tensor &before_state, const Tensor &after_state, const Tensor &scale_low, const Tensor &scale_high, int32_t before, int32_t after, Tensor &y, Tensor &ratio, Tensor &den, Tensor &state")
 endforeach ()
 foreach (form reversed both)
     aft_kernel(aft_window_${form}_backward_f32 GENERATOR aft_window:backward PARAMS form=${form}
-               ARGUMENTS "const Tensor &keys, const Tensor &value, const Tensor &pack, const Tensor &table, const Tensor &far, const Tensor &before_state, const Tensor &after_state, const Tensor &scale_low, const Tensor &scale_high, int32_t before, int32_t after, int32_t missing, Tensor &value_gradient, Tensor &key_gradient, Tensor &state")
+               ARGUMENTS "const Tensor &keys, const Tensor &value, const Tensor &pack, const Tensor &tiles, const Tensor &far, const Tensor &before_state, const Tensor &after_state, const Tensor &scale_low, const Tensor &scale_high, int32_t before, int32_t after, int32_t missing, Tensor &value_gradient, Tensor &key_gradient, Tensor &state")
 endforeach ()
 aft_kernel(aft_window_total_f32 GENERATOR aft_window:total ARGUMENTS "const Tensor &pack, const Tensor &weight, Tensor &total")
 aft_kernel(aft_window_dots_f32 GENERATOR aft_window:dots PARAMS type=float32

@@ -23,7 +23,8 @@
 namespace aft {
 namespace {
 
-constexpr int64_t widest_unit = 512;  // channels
+constexpr int64_t widest_unit = 512;        // channels
+constexpr int64_t block_elements = 16384;  // of an input: with G, dQ and their pack half a megabyte
 
 // The band: row t of a table holds the weights of the rows  t / granule * granule - before + [0, width)  of the other side.
 struct Band {
@@ -70,6 +71,13 @@ Tensor factor_rows(const Tensor &x, int64_t rows, Arena &arena) {
     Tensor inside = padded.select(0, 0).slice(1, 0, D);
     inside.copy_from(x.slice(0, 0, rows));
     return padded;
+}
+
+// A table in the order in which the products read it.
+Tensor tiles_of(const Tensor &table, Arena &arena) {
+    Tensor tiles = arena.allocate({ceil_div(table.size(0), granule), table.size(1), granule});
+    kernels().aft_full_tiles_f32(table, tiles);
+    return tiles;
 }
 
 enum Kept { ratio, den, maxima, table, far_weights, facts };  // MixerSaved; facts: spreads of K and w, max |V|
@@ -176,6 +184,7 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
     const References references(in, cut, saved.tensors[maxima], arena);
     if (!options_.causal) references.find_all();
     fact[1] = make_table(in, band, saved.tensors[table], saved.tensors[far_weights], arena);
+    const Tensor tiles = tiles_of(saved.tensors[table], arena);
 
     const int32_t before = band.before(true), after = band.after(true);
     const int64_t panels = cut.panels(), carried = options_.causal ? 2 : cut.pieces + 3;  // two carried states, a total and the sums behind each piece
@@ -211,7 +220,7 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
             kernels().aft_window_keys_f32(key.slice(0, seen.first, seen.last), value.slice(0, seen.first, seen.last), m.select(0, I), seen.missing, pack.parts);
             Tensor y_out = y.slice(0, t0, t1), R_out = R.slice(0, t0, t1), d_out = d.slice(0, t0, t1), next = state((I + 1) % 2);
             (options_.causal ? kernels().aft_window_causal_forward_f32 : kernels().aft_window_both_forward_f32)(
-                query.slice(0, t0, t1), pack.parts, saved.tensors[table].slice(0, t0, t1), saved.tensors[far_weights].slice(0, t0, t1), state(I % 2),
+                query.slice(0, t0, t1), pack.parts, tiles.slice(0, t0 / granule, ceil_div(t1, granule)), saved.tensors[far_weights].slice(0, t0, t1), state(I % 2),
                 options_.causal ? state(I % 2) : state(2 + I), m.select(0, std::max<int64_t>(0, I - 1)), m.select(0, I), before, after, y_out, R_out, d_out, next);
         }
     });
@@ -233,12 +242,14 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
     const int32_t before = band.before(false), after = band.after(false);
     Tensor transposed = arena.allocate({T, band.width()});
     kernels().aft_window_transpose_f32(saved.tensors[table], saved.tensors[far_weights], int32_t(band.window), before, band.before(true), band.direction(false), transposed);
+    const Tensor tiles = tiles_of(transposed, arena);
 
     const int64_t panels = cut.panels(), carried = options_.causal ? 2 : cut.pieces + 3, size = panels * 2 * panel;
     const Tensor query_packs = arena.allocate({cut.groups, size * Seen(cut, 0, before, after).rows}), key_packs = arena.allocate({cut.groups, size * cut.piece});
     const Tensor states = arena.allocate({cut.groups, carried, panels, 2, panel});
     const Tensor scaled = arena.allocate({cut.groups, std::max(cut.piece, Seen(cut, 0, before, after).rows), cut.channels});
     const Tensor slacks = arena.allocate({B, C});
+    const int64_t block = ceil_div(block_elements, cut.channels);
     const Tensor partial = wants_bias ? arena.allocate({cut.groups, T, band.width()}) : Tensor();
     std::vector<char> leaves_elements(size_t(cut.groups), 0);
 
@@ -252,10 +263,27 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
         Tensor slack = slacks.select(0, unit.b).slice(0, unit.c0, unit.c1);
         slack.fill(1);
         const Tensor slack_so_far = slack.repeat(0, T);
+        // Packs the queries [first, last) for the keys of piece J. Pieces share rows: what G holds of the last call is moved, not
+        // made again; the rest goes from inputs to pack by blocks that stay in L2.
+        const Tensor G = scaled.select(0, g).slice(1, 0, unit.c1 - unit.c0);
+        int64_t held = 0, held_end = 0;
         const auto pack_queries = [&](int64_t first, int64_t last, int64_t J, int32_t missing, Pack &pack) {
-            Tensor G = scaled.select(0, g).slice(0, 0, last - first).slice(1, 0, unit.c1 - unit.c0), dq = dQ.slice(0, first, last), least = slack_so_far.slice(0, first, last);
-            kernels().aft_window_queries_f32(dy.slice(0, first, last), query.slice(0, first, last), R.slice(0, first, last), d.slice(0, first, last), m.select(0, J),
-                                             m.slice(0, J, cut.pieces), int32_t(cut.piece), missing, exact.gradient_factor, pack.parts, G, dq, least);
+            int64_t known = std::max(first, held), known_end = std::min(last, held_end);
+            if (known >= known_end) known = known_end = first;
+            std::memmove(G.data() + (known - first) * cut.channels, G.data() + (known - held) * cut.channels, size_t((known_end - known) * cut.channels) * 4);
+            held = first, held_end = last;
+            for (int64_t a = first, b; a < last; a = b) {
+                const int64_t piece = a / cut.piece;  // its rows share a maximum
+                b = std::min({last, a < known ? known : a < known_end ? known_end : last, a + block, (piece + 1) * cut.piece});
+                Tensor rows = G.slice(0, a - first, b - first);
+                if (a < known || a >= known_end) {
+                    Tensor dq = dQ.slice(0, a, b), least = slack_so_far.slice(0, a, b);
+                    kernels().aft_window_queries_f32(dy.slice(0, a, b), query.slice(0, a, b), R.slice(0, a, b), d.slice(0, a, b), exact.gradient_factor, rows, dq, least);
+                }
+                const int64_t begin = a == first ? 0 : a - first + missing, end = b == last ? pack.parts.size(1) : b - first + missing;
+                Tensor part = pack.parts.slice(1, begin, end);
+                kernels().aft_window_query_pack_f32(rows, R.slice(0, a, b), m.select(0, J), m.select(0, piece), int32_t(a - first + missing - begin), part);
+            }
         };
         state(0).fill(0);
         if (!options_.causal) {
@@ -279,7 +307,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
             kernels().aft_window_keys_f32(key.slice(0, t0, t1), value.slice(0, t0, t1), m.select(0, J), 0, keys.parts);
             Tensor dv = dV.slice(0, t0, t1), dk = dK.slice(0, t0, t1), next = state((n + 1) % 2);
             (options_.causal ? kernels().aft_window_reversed_backward_f32 : kernels().aft_window_both_backward_f32)(
-                keys.parts, value.slice(0, t0, t1), queries.parts, transposed.slice(0, t0, t1), far.slice(0, seen.first, seen.last), state(n % 2),
+                keys.parts, value.slice(0, t0, t1), queries.parts, tiles.slice(0, t0 / granule, ceil_div(t1, granule)), far.slice(0, seen.first, seen.last), state(n % 2),
                 options_.causal ? state(n % 2) : state(2 + J), m.select(0, J), m.select(0, std::min(J + 1, cut.pieces - 1)), before, after, seen.missing, dv, dk, next);
             if (wants_bias) {
                 Tensor dw = partial.select(0, g).slice(0, t0, t1);

@@ -86,6 +86,11 @@ WindowPlan plan_aft_window(const Request &request) {
             in.vectorize(w.weight, w.l);
         };
         plan.queries = [=](WindowQueries &w) {
+            Var co{"co"}, ci{"ci"};
+            w.gradients.update().split(w.c, co, ci, lanes, guard).vectorize(ci).never_partition(w.t).always_partition(co);
+            w.alone.compute_at(w.gradients, co).store_in(MemoryType::Register).bound_extent(w.c, lanes).vectorize(w.c);
+        };
+        plan.query_pack = [=](WindowQueryPack &w) {
             const Lanes in{lanes};
             w.pack.reorder(w.l, w.part, w.panel, w.p);
             in.vectorize(w.pack, w.l);
@@ -94,9 +99,6 @@ WindowPlan plan_aft_window(const Request &request) {
             in.vectorize(w.scaled, w.l);
             w.pack.never_partition(w.p).always_partition(w.panel);
             w.rescale.compute_root().vectorize(w.c, lanes, guard);
-            Var co{"co"}, ci{"ci"};
-            w.gradients.update().split(w.c, co, ci, lanes, guard).vectorize(ci).never_partition(w.t).always_partition(co);
-            w.alone.compute_at(w.gradients, co).store_in(MemoryType::Register).bound_extent(w.c, lanes).vectorize(w.c);
         };
         plan.forward = [=](WindowForward &w) {
             const Tiles tiles = tiled(w.y, w.c, w.t, rows, lanes, inside);

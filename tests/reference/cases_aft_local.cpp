@@ -52,7 +52,7 @@ OperatorCase local(const Local &f) {
     OperatorCase c;
     c.name = name_of(f);
     c.large = f.large;
-    c.kernels = {"aft_window_range_f32", "aft_window_keys_f32", "aft_window_queries_f32", "aft_window_table_f32", "aft_window_transpose_f32"};
+    c.kernels = {"aft_window_range_f32", "aft_window_keys_f32", "aft_window_queries_f32", "aft_window_query_pack_f32", "aft_window_table_f32", "aft_window_transpose_f32", "aft_full_tiles_f32"};
     const auto also = [&](std::initializer_list<const char *> names) { c.kernels.insert(c.kernels.end(), names.begin(), names.end()); };
     if (f.causal)
         also({"aft_window_causal_forward_f32", "aft_window_reversed_backward_f32"});

@@ -108,7 +108,7 @@ const RegisterWorkloads registered([] {
         std::vector<std::string> conv_forward = {"aft_conv_" + window + "_forward_f32", "aft_conv_" + window + "_sums_f32"}, conv_backward = {"aft_conv_" + back + "_backward_f32"};
         if (causal) {  // what both directions share is timed in one
             local_forward.insert(local_forward.end(), {"aft_window_range_f32", "aft_window_keys_f32", "aft_window_table_f32"});
-            local_backward.insert(local_backward.end(), {"aft_window_queries_f32", "aft_window_dots_f32", "aft_window_transpose_f32", "aft_window_bias_gradient_f32", "aft_window_apply_f32"});
+            local_backward.insert(local_backward.end(), {"aft_window_queries_f32", "aft_window_query_pack_f32", "aft_window_dots_f32", "aft_window_transpose_f32", "aft_window_bias_gradient_f32", "aft_window_apply_f32"});
             conv_forward.push_back("aft_conv_values_f32"), conv_forward.push_back("aft_conv_carry_f32");
             conv_backward.insert(conv_backward.end(), {"aft_conv_reversed_sums_f32", "aft_conv_queries_f32", "aft_conv_heads_f32", "aft_conv_key_gradient_f32", "aft_conv_filter_f32"});
         } else {
