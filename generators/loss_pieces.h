@@ -31,7 +31,7 @@ struct SoftmaxPieces {
     Halide::Var c{"c"}, u{"u"}, j{"j"}, p{"p"}, r{"r"};
     Halide::Expr length, pieces, rows;
     Halide::RDom in_lane;
-    Halide::Func top{"top"}, exponential{"exponential"}, sums{"sums"}, picked_row{"picked_row"};
+    Halide::Func top{"top"}, level{"level"}, power{"power"}, sum{"sum"}, picked_row{"picked_row"};
     Halide::Func statistics{"statistics"};            // (top, sum, level) of [lanes, pieces, rows]
     Halide::Func picked{"picked"}, kept{"kept"};      // x_target; e, which may be the memory of logits
 
@@ -45,13 +45,15 @@ struct SoftmaxPieces {
         top(u, p, r) = Float(32).min();
         top(u, p, r) = max(top(u, p, r), x(in_lane));  // beyond the row: its last element, as good a reference as any
         const auto z = [&](Expr j) { return x(j) - top(u, p, r); };
-        exponential(u, j, p, r) = select(likely(index(j) < V), exp_clamped(z(j)), 0.0f);
-        sums(u, p, r) = Tuple(0.0f, 0.0f);
-        sums(u, p, r) = Tuple(sums(u, p, r)[0] + exponential(u, in_lane, p, r), sums(u, p, r)[1] + select(likely(index(in_lane) < V), z(in_lane), 0.0f));
-        statistics(u, p, r) = Tuple(top(u, p, r), sums(u, p, r)[0], sums(u, p, r)[1]);
+        power(u, j, p, r) = select(likely(index(j) < V), exp_clamped(z(j)), 0.0f);
+        level(u, p, r) = 0.0f;
+        level(u, p, r) += select(likely(index(in_lane) < V), z(in_lane), 0.0f);
+        sum(u, p, r) = 0.0f;
+        sum(u, p, r) += power(u, in_lane, p, r);
+        statistics(u, p, r) = Tuple(top(u, p, r), sum(u, p, r), level(u, p, r));
         picked_row(r) = logits(clamp(targets(row), 0, V - 1), row);
         picked(r) = picked_row(r);
-        kept(c, r) = exponential(c % SoftmaxPiece::lanes, c / SoftmaxPiece::lanes % SoftmaxPiece::depth, c / SoftmaxPiece::elements, r);
+        kept(c, r) = power(c % SoftmaxPiece::lanes, c / SoftmaxPiece::lanes % SoftmaxPiece::depth, c / SoftmaxPiece::elements, r);
     }
 };
 
