@@ -122,6 +122,18 @@ std::string record_file(const Options &options, const Manifest &manifest, const 
     return (out / job.task.entry->target / (job.task.entry->record + ".json")).string();
 }
 
+// The result of `work`; null, and a line that says so, for a variant that no shape of the models reaches: the next kernel's turn.
+template <class Work>
+json timed_or_said(const Options &options, const Job &job, const Work &work) {
+    try {
+        return work();
+    } catch (const NotTimed &) {
+        if (!options.shapes.empty()) throw;
+        spdlog::info("{}: no shape of the models takes this variant: not tuned (--shape gives others)", job.task.entry->symbol);
+        return nullptr;
+    }
+}
+
 // --autoscheduler: Halide's beside ours, and nothing is recorded.
 int try_autoschedulers(const Options &options, const Common &common, const std::vector<Job> &jobs, const std::vector<std::string> &names) {
     json results = json::array();
@@ -132,7 +144,8 @@ int try_autoschedulers(const Options &options, const Common &common, const std::
         TuneOptions o = options.tune;
         o.shapes = job.shapes, o.threads = common.threads ? common.threads : 1, o.budget_s = std::max(0.0, end - now()) / double(jobs.size() - n);
         if (!options.dry_run) {
-            results.push_back(compare_autoschedulers(job.task, o, names));
+            const json result = timed_or_said(options, job, [&] { return compare_autoschedulers(job.task, o, names); });
+            if (!result.is_null()) results.push_back(result);
             continue;
         }
         results.push_back({{"symbol", job.task.entry->symbol}, {"autoschedulers", names}, {"shapes", few_of(job.shapes)}});
@@ -197,7 +210,8 @@ int tune_all(const Options &options, const Common &common) {
                             fmt::format("{}", fmt::join(job.shapes, " ")).c_str(), o.out.c_str());
             continue;
         }
-        const json result = tune(job.task, o);
+        const json result = timed_or_said(options, job, [&] { return tune(job.task, o); });
+        if (result.is_null()) continue;
         results.push_back(result);
         if (!common.json) {
             if (result.at("status") == "improved")

@@ -195,6 +195,15 @@ TEST(Tune, OneSearchAtATimeInABuildTree) {
     EXPECT_EQ(run_aft("tune --filter add_f32 --dry-run").code, 0);
 }
 
+// The models' shapes never reach the exact scan of AFT-simple: a filter over a family goes on to the next kernel.
+TEST(Tune, AVariantThatNoModelReachesEndsNothing) {
+    const Folder folder;
+    const Outcome o = run_aft("tune --json --threads 1 --filter 'aft_simple_causal_forward_f32' --budget 10s --candidates 1 --out " + folder.file("records"));
+    EXPECT_EQ(o.code, 0) << o.err;
+    EXPECT_TRUE(holds(o.err, "no shape of the models takes this variant")) << o.err;
+    EXPECT_TRUE(json::parse(o.out).at("kernels").empty());
+}
+
 // A journal with known times: the strategies are told them, and what is too uncertain is left out.
 TEST(Tune, SimulatesStrategiesOnJournals) {
     const Folder folder;

@@ -67,7 +67,7 @@ json compare_autoschedulers(const TuneTask &task, const TuneOptions &options, co
     const Cores cores(options.threads);
     const std::string base = manifest.build_dir + "/tune/" + entry.target + "/" + entry.record, work = base + ".autoscheduled.work";
     Worker worker({entry.kernel, entry.symbol, entry.target, options.shapes, cores.measuring, options.wall_s, options.memory_mib});
-    if (worker.shapes().empty()) throw Error(entry.symbol + ": none of the shapes takes this variant; give one that does with --shape");
+    if (worker.shapes().empty()) throw NotTimed(entry.symbol);
     const json conditions = {{"symbol", entry.symbol}, {"fingerprint", task.space.fingerprint}, {"incumbent", task.incumbent}, {"cpu", cpu_model()},
                              {"threads", options.threads}, {"halide_target", entry.halide_target}, {"halide", manifest.halide}};
     Journal journal(base + ".autoscheduled.jsonl", conditions, options.resume);

@@ -55,7 +55,7 @@ public:
     json run() {
         Worker worker(setup_);
         if (!worker.complaint().empty()) spdlog::warn("warning: {}: the incumbent fails its own gate: {}", entry_.symbol, worker.complaint());
-        if (worker.shapes().empty()) throw Error(entry_.symbol + ": none of the shapes takes this variant; give one that does with --shape");
+        if (worker.shapes().empty()) throw NotTimed(entry_.symbol);
         setup_.shapes = worker.shapes();
         const json conditions = {{"symbol", entry_.symbol}, {"fingerprint", space_.fingerprint}, {"incumbent", task_.incumbent}, {"shapes", few_of(worker.shapes())},
                                  {"cpu", cpu_model()}, {"threads", options_.threads}, {"halide_target", entry_.halide_target}};

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "aft/error.h"
+
 namespace aft::tool {
 
 struct WorkerSetup {
@@ -55,6 +57,12 @@ void to_json(nlohmann::json &json, const ShapeTime &time);
 void from_json(const nlohmann::json &json, ShapeTime &time);
 void to_json(nlohmann::json &json, const Verdict &verdict);
 void from_json(const nlohmann::json &json, Verdict &verdict);
+
+/// None of the shapes reaches the variant: a fault where they were given, nothing to do where they are those of the models.
+class NotTimed : public Error {
+public:
+    explicit NotTimed(const std::string &symbol) : Error(symbol + ": none of the shapes takes this variant; give one that does with --shape") {}
+};
 
 // The parent's side.
 class Worker {
