@@ -19,7 +19,7 @@
 
 #include <functional>
 
-#include "generators/aft_window.h"  // Gate, WindowForm
+#include "generators/aft_window.h"  // Gate, WindowForm, WindowQueries
 #include "generators/request.h"
 #include "generators/vector_math.h"
 
@@ -70,33 +70,6 @@ struct ConvTotal {
     ConvTotal(Halide::Func pack, Halide::Expr rows) : r(0, rows, "r") {
         sum(c) += pack(c, r);
         total(c) = sum(c);
-    }
-};
-
-struct ConvQueriesInputs {
-    Halide::Func output_gradient, query, ratio, den;  // (c, t); den (h, t)
-    Halide::Expr gradient_factor;
-};
-
-// What belongs to a query alone: (G, dQ, slack), as WindowQueries has it. The slack is the smallest den - limit so far (its t has
-// stride 0), negative if an element is left to the exact path (models/mixers/exact_path.h).
-struct ConvQueries {
-    Halide::Var c{"c"}, t{"t"};
-    Halide::Func alone{"alone"}, gradients{"gradients"};
-
-    ConvQueries(const ConvQueriesInputs &in, const ConvHead &head) {
-        using namespace Halide;
-        const Expr at_c = inside(c, head.C), dy = in.output_gradient(at_c, t), den = in.den(head.of(c), t);
-        const Expr limit = max(abs(dy) * in.gradient_factor, 5.42101086e-20f);  // 2^-64
-        const Gate gate(in.query(at_c, t));
-        const auto times = Gate::times;            // as written: regrouped, x op and x d would be divisions of their own
-        const Expr d = max(den, 5.42101086e-20f);  // 0 where the element is exact in forward; dQ holds there too
-        const Expr x = 1.0f / (d * (gate.one_plus * gate.one_plus));
-        const Expr G = times(times(dy, gate.f), times(gate.f, times(x, gate.one_plus)));
-        const Expr dQ = times(times(times(dy, gate.a), times(in.ratio(at_c, t), gate.a)), times(x, d));
-        alone(c, t) = Tuple(select(den >= limit, G, 0.0f), dQ, den - limit);
-        gradients(c, t) = Tuple(undef<float>(), undef<float>(), undef<float>());
-        gradients(c, t) = Tuple(alone(c, t)[0], alone(c, t)[1], min(gradients(c, t)[2], alone(c, t)[2]));
     }
 };
 
@@ -295,7 +268,7 @@ struct ConvPlan {
     std::function<void(ConvValues &)> values;
     std::function<void(ConvCarry &)> carry;
     std::function<void(ConvTotal &)> total;
-    std::function<void(ConvQueries &)> queries;
+    std::function<void(WindowQueries &)> queries;
     std::function<void(ConvPlain &)> sums;
     std::function<void(ConvForward &)> forward;
     std::function<void(ConvBackward &)> backward;

@@ -91,7 +91,11 @@ public:
         start_at_zero(query, den);
         for (auto *x : {&output_gradient, &ratio}) shaped(*x, {C, rows});
         den.dim(1).set_extent(rows), shaped(head, {C});
-        ConvQueries queries({output_gradient, query, ratio, den, gradient_factor}, {channels(), head, C, den.dim(0).extent()});
+        const ConvHead of_channel{channels(), head, C, den.dim(0).extent()};
+        Var c{"c"}, t{"t"};
+        Func den_of{"den_of"};
+        den_of(c, t) = den(of_channel.of(c), t);
+        WindowQueries queries({output_gradient, query, ratio, den_of, gradient_factor, C});
         plan_aft_conv(request()).queries(queries);
         gradients = queries.gradients;
         auto G = queries.gradients.output_buffers()[0];

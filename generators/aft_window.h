@@ -71,11 +71,12 @@ struct WindowKeys {
 };
 
 struct WindowQueriesInputs {
-    Halide::Func output_gradient, query, ratio, den;  // (c, row)
+    Halide::Func output_gradient, query, ratio;  // (c, row)
+    Halide::Func den;                            // the same, for any c of a vector that hangs over the edge: it may belong to a head
     Halide::Expr gradient_factor, C;
 };
 
-// What belongs to a query alone: gradients = (G relative to the query's own maximum, dQ, slack). The slack is the smallest den - limit
+// What belongs to a query alone (AFT-conv's too): gradients = (G relative to the query's own maximum, dQ, slack). The slack is the smallest den - limit
 // so far (its t has stride 0), negative if an element is left to the exact path (models/mixers/exact_path.h).
 //   x = 1 / (den op^2), op = 1 + a^2:   G = dY f^2 x op   dQ = dY a R a (x den)     one division
 struct WindowQueries {
@@ -84,7 +85,7 @@ struct WindowQueries {
 
     explicit WindowQueries(const WindowQueriesInputs &in) {
         using namespace Halide;
-        const Expr at_c = inside(c, in.C), dy = in.output_gradient(at_c, t), den = in.den(at_c, t);
+        const Expr at_c = inside(c, in.C), dy = in.output_gradient(at_c, t), den = in.den(c, t);
         const Expr limit = max(abs(dy) * in.gradient_factor, 5.42101086e-20f);  // 2^-64
         const Gate gate(in.query(at_c, t));
         const auto times = Gate::times;               // as written: regrouped, x op and x d would be divisions of their own

@@ -50,7 +50,10 @@ public:
         const Expr C = query.dim(0).extent(), rows = query.dim(1).extent();
         start_at_zero(query);
         for (auto *x : {&output_gradient, &ratio, &den}) shaped(*x, {C, rows});
-        WindowQueries window({output_gradient, query, ratio, den, gradient_factor, C});
+        Var c{"c"}, t{"t"};
+        Func den_of{"den_of"};
+        den_of(c, t) = den(inside(c, C), t);
+        WindowQueries window({output_gradient, query, ratio, den_of, gradient_factor, C});
         plan_aft_window(request()).queries(window);
         gradients = window.gradients;
         shaped(window.gradients.output_buffers()[0], {C, rows});

@@ -142,7 +142,7 @@ int run(const Options &options, const Common &common) {
         tables.push_back(verify_table(*table, selection, common.json));
         for (const auto &kernel : tables.back()["kernels"]) kernels++, failed += !kernel["passed"];
     }
-    const bool passed = failed == 0 && kernels > 0 && std::ranges::all_of(tables, [](const auto &table) { return table["variants_not_reached"].empty(); });
+    const bool passed = kernels > 0 && std::ranges::all_of(tables, [](const auto &table) { return table["passed"].template get<bool>(); });
     if (common.json)
         std::printf("%s\n", nlohmann::json{{"passed", passed}, {"cases", selection.cases.size()}, {"tables", tables}, {"skipped", skipped}}.dump(1).c_str());
     else

@@ -74,11 +74,7 @@ ConvPlan plan_aft_conv(const Request &request) {
             f.sum.compute_at(f.total, co).vectorize(f.c, lanes);
             f.sum.update().reorder(f.c, f.r.x).vectorize(f.c, lanes, guard);
         };
-        plan.queries = [=](ConvQueries &q) {
-            Var co{"co"}, ci{"ci"};
-            q.gradients.update().split(q.c, co, ci, lanes, guard).vectorize(ci).never_partition(q.t).always_partition(co);
-            q.alone.compute_at(q.gradients, co).store_in(MemoryType::Register).bound_extent(q.c, lanes).vectorize(q.c);
-        };
+        plan.queries = [=](WindowQueries &q) { one_pass(q, lanes); };
         plan.sums = [=](ConvPlain &f) { schedule_sums(f.mix, f.out, f.c, f.t, lanes, inside); };
         plan.forward = [=](ConvForward &f) {
             const Var at = schedule_sums(f.mix, f.y, f.c, f.t, lanes, inside);

@@ -90,11 +90,7 @@ WindowPlan plan_aft_window(const Request &request) {
             w.weight.compute_at(w.pack, w.panel).store_in(MemoryType::Register).bound_extent(w.l, window_panel);
             in.vectorize(w.weight, w.l);
         };
-        plan.queries = [=](WindowQueries &w) {
-            Var co{"co"}, ci{"ci"};
-            w.gradients.update().split(w.c, co, ci, lanes, guard).vectorize(ci).never_partition(w.t).always_partition(co);
-            w.alone.compute_at(w.gradients, co).store_in(MemoryType::Register).bound_extent(w.c, lanes).vectorize(w.c);
-        };
+        plan.queries = [=](WindowQueries &q) { one_pass(q, lanes); };
         plan.query_pack = [=](WindowQueryPack &w) {
             const Lanes in{lanes};
             w.pack.reorder(w.l, w.part, w.panel, w.p);
