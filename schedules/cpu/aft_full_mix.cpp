@@ -8,7 +8,7 @@
 // work = 73 % of FMA, where products of 256 x 256 blocks and passes between them took 80 ms. This kernel is 83 % of it, w = u v^T
 // 7 %, packing the keys 3 %.
 //
-// On one Sapphire Rapids core (peak 150 to 170): 51 ms forward. The turn of the product takes 86 % of this kernel and waits for nothing
+// On one Emerald Rapids core (peak 150 to 170): 51 ms forward. The turn of the product takes 86 % of this kernel and waits for nothing
 // but, a tenth of its time, the pack's lines from L2. Tiles of 4 rows (4 % faster on Zen 4) take 1.08 to 1.15 of the time there; tiles
 // inside panels with the pack in L1, and panels that sum all blocks at once, 1.05.
 #include "generators/aft_full_mix.h"

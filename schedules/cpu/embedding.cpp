@@ -17,7 +17,7 @@ std::function<void(EmbeddingForward &)> plan_embedding_forward(const Request &re
         const int vectors = knobs("vectors", 2, {1, 2, 4}, "vectors a turn of the copying loop");
         return [=](EmbeddingForward &e) {
             // The rows of a task for one sequence after the other: positions come from L3 once, not once a sequence. Measured on
-            // one Sapphire Rapids core, 4 x 1024 tokens, C = 512: 0.75 of the time of whole sequences.
+            // one Emerald Rapids core, 4 x 1024 tokens, C = 512: 0.75 of the time of whole sequences.
             Var task{"task"}, piece{"piece"};
             e.y.split(e.t, task, e.t, rows, guard).reorder(e.c, e.t, e.b, task).fuse(e.b, task, piece).parallel(piece).vectorize(e.c, lanes, guard);
             if (vectors > 1) e.y.unroll(e.c, vectors, guard);

@@ -5,7 +5,7 @@
 // again for its sum made rows of 256 take 0.47. By pieces (long rows): 0.34 at [16, 8192], in cache, and 0.50 at [1024, 8192], in
 // DRAM, where the one kernel took 0.62. Pieces of 8 vectors instead of 16 are no faster.
 //
-// On one Sapphire Rapids core 0.40 at [8, 8192] and 0.9 to 1.2 at [1024, 8192], where a copy of the logits takes 0.55: half of the
+// On one Emerald Rapids core 0.40 at [8, 8192] and 0.9 to 1.2 at [1024, 8192], where a copy of the logits takes 0.55: half of the
 // time is spent on the first loads of a piece, because a scheduler full of exp looks no further ahead. A loop written by hand
 // with the next piece's maximum before this one's exp, with two or four rows in turn or with shorter pieces was no faster; prefetching 4
 // pieces ahead into L1 took 0.80 of the time, but Halide 21 prefetches past L2 only (prefetchnta), which took 1.3.
