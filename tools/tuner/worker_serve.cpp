@@ -226,7 +226,7 @@ int64_t address_space() {
     };
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_AS, address_space() + p.memory_bytes);
-    limit(RLIMIT_CPU, int64_t(p.wall_s * double(std::max<size_t>(2, p.cpus.size()))) + 1);
+    limit(RLIMIT_CPU, int64_t(request.at("wall_s").get<double>() * double(std::max<size_t>(2, p.cpus.size()))) + 1);
     Verdict verdict;
     const auto failed = [&](const char *status, const std::string &message) { verdict.status = status, verdict.message = message; };
     try {
@@ -244,7 +244,7 @@ int64_t address_space() {
 // --- in the worker
 
 json watch(const Prepared &p, const json &request) {
-    const double start = now(), deadline = start + p.wall_s;
+    const double wall_s = request.at("wall_s"), start = now(), deadline = start + wall_s;
     int channel[2];
     if (pipe(channel) != 0) throw Error(std::string("no pipe: ") + std::strerror(errno));
     const pid_t child = fork();
@@ -285,7 +285,7 @@ json watch(const Prepared &p, const json &request) {
     if (verdict.status.empty()) {
         const bool out_of_time = hung || (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU);
         verdict.status = out_of_time ? "hung" : "crashed";
-        verdict.message = (out_of_time ? "took longer than " + std::to_string(int(std::ceil(p.wall_s))) + " s" : describe_status(status)) + " " + stage;
+        verdict.message = (out_of_time ? "took longer than " + std::to_string(int(std::ceil(wall_s))) + " s" : describe_status(status)) + " " + stage;
     }
     verdict.seconds = now() - start;
     return verdict;
