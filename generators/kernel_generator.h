@@ -3,10 +3,12 @@
 #include <Halide.h>
 
 #include <map>
+#include <memory>
 #include <sstream>
 #include <string>
 #include <vector>
 
+#include "generators/fetch_ahead.h"
 #include "generators/request.h"
 
 namespace aft {
@@ -20,6 +22,7 @@ public:
 
     // Called by Halide after generate().
     void schedule() {
+        this->get_pipeline().add_custom_lowering_pass(fetch_ahead_.get(), [kept = fetch_ahead_] {});
         const auto given = estimates_given();
         if (given.empty()) return;
         for (const auto &argument : this->arginfos()) {
@@ -41,7 +44,7 @@ public:
 
 protected:
     Request request(const std::string &part = "") {
-        return {this->target, part, variant.value(), knobs.value(), records.value(), report.value(), check.value(), this->using_autoscheduler()};
+        return {this->target, part, variant.value(), knobs.value(), records.value(), report.value(), check.value(), this->using_autoscheduler(), fetch_ahead_.get()};
     }
 
     // Every buffer starts at 0 in every dimension; an inner stride other than 1 stays refused (Halide's default).
@@ -78,6 +81,8 @@ private:
         }
         return all;
     }
+
+    std::shared_ptr<FetchAhead> fetch_ahead_ = std::make_shared<FetchAhead>();  // what the schedule asks for
 };
 
 }  // namespace aft

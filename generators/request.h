@@ -11,6 +11,8 @@
 
 namespace aft {
 
+class FetchAhead;
+
 struct Request {
     Halide::Target target;
     std::string part;     // of a family whose kernels share a plan: which of them asks, for example "forward"
@@ -21,6 +23,7 @@ struct Request {
     std::string check;    // the tuner's file of knob values, one set a line: the answers go to <check>.answers and the
                           // program ends before it has built anything; "" for none
     bool autoscheduled = false;  // one of Halide's autoschedulers makes the moves: the plan gives the formulation only
+    FetchAhead *fetch_ahead = nullptr;  // takes the plan's requests for lines of memory (generators/fetch_ahead.h)
 };
 
 // For a plan of several closures: makes them do nothing. (A plan that is a closure, or whose only one is `schedule`, needs none.)

@@ -12,6 +12,7 @@
 // but, a tenth of its time, the pack's lines from L2. Tiles of 4 rows (4 % faster on Zen 4) take 1.08 to 1.15 of the time there; tiles
 // inside panels with the pack in L1, and panels that sum all blocks at once, 1.05.
 #include "generators/aft_full_mix.h"
+#include "generators/fetch_ahead.h"
 #include "schedules/panels.h"
 
 namespace aft {
@@ -64,10 +65,14 @@ FullMixPlan plan_aft_full_mix(const Request &request) {
         const bool inside = knobs.only(mix, "panels_inside", 1, {0, 1}, "1: a tile's weights of a block stay in L1 for all panels; 0: a panel sums all blocks");
         knobs.require(!mix || rows * 2 * full_panel / lanes + 1 < registers, "accumulators and a broadcast fit the registers");
 
+        const int ahead = knobs.only(mix, "ahead", registers == 32 ? 2 : 0, {0, 2, 4, 8}, "turns of the product after which a line of the pack, which comes from L2, is wanted");
+        const auto fetch = [=, lines = request.fetch_ahead](FullSums &m) {
+            if (ahead) lines->loads(m.product, m.r.y, "pack", ahead);
+        };
         FullMixPlan plan;
         plan.tile = {rows, unroll};
-        plan.forward = [=](FullForward &f) { schedule_sums(f.mix, f.out, f.c, f.t, lanes, inside); };
-        plan.backward = [=](FullBackward &f) { schedule_sums(f.mix, f.out, f.c, f.t, lanes, inside); };
+        plan.forward = [=](FullForward &f) { schedule_sums(f.mix, f.out, f.c, f.t, lanes, inside), fetch(f.mix); };
+        plan.backward = [=](FullBackward &f) { schedule_sums(f.mix, f.out, f.c, f.t, lanes, inside), fetch(f.mix); };
         plan.queries = [=](FullQueries &f) { schedule_queries(f, lanes); };
         plan.tiles = [=](FullTiles &f) {
             Var ko{"ko"}, ki{"ki"};

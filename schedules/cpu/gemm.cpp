@@ -6,6 +6,7 @@
 // Measured on one Emerald Rapids core whose other thread is busy (peak 154 GFLOP/s), the median of nn, nt, tn at twelve shapes of the
 // models: 69 % of FMA, 0.91 of MKL. 8 x 32 reads as much of B for 16 FMA: 1.07 to 1.28 of the time (nn, nt).
 // Tiles of C are split by shape, each summed in a fixed order of k, so the bits do not depend on the threads.
+#include "generators/fetch_ahead.h"
 #include "generators/gemm.h"
 #include "schedules/plan.h"
 
@@ -17,6 +18,7 @@ using namespace Halide;
 struct Numbers {
     int lanes, unroll;
     bool panels_outside = false;  // loop order: jo outside io
+    FetchAhead *fetch = nullptr;
 };
 
 void schedule_b(Gemm &g, int lanes) {
@@ -79,6 +81,10 @@ void schedule_gemm(Gemm &g, const Numbers &n) {
     g.product.vectorize(g.j, lanes).unroll(g.j);
     g.product.update().reorder(g.j, g.i, g.r).vectorize(g.j, lanes).unroll(g.j).unroll(g.i).unroll(g.r, n.unroll, guard);
     if (!blocked) return;
+    // What the epilogue writes and reads comes in while the tile is summed (0.96 to 1.0 of the time; B ahead of the sum: no gain).
+    const Var turn = n.panels_outside ? io : jo;
+    n.fetch->stores(g.c, turn, 0);
+    for (const char *read : {"residual", "pre"}) n.fetch->loads(g.c, turn, read, 0);
     if (g.extents.pack_b) schedule_b(g, lanes);
     if (g.extents.pack_a) schedule_a(g, lanes, io);
 }
@@ -121,7 +127,7 @@ GemmPlan plan_gemm(const Request &request, GemmLayout layout) {
         knobs.require(rows * depth * 4 <= machine.l1_bytes, "a row panel of A fits L1");
         knobs.require(depth * width * 4 <= machine.l2_bytes, "what is packed of B at a time fits L2");
         return {{.rows = rows, .columns = columns, .depth = depth, .panels = width / columns, .blocked = true, .pack_a = pack_a, .pack_b = pack_b},
-                [=](Gemm &g) { schedule_gemm(g, {lanes, unroll, panels_outside}); }};
+                [=](Gemm &g) { schedule_gemm(g, {lanes, unroll, panels_outside, request.fetch_ahead}); }};
     });
 }
 

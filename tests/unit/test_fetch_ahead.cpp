@@ -1,0 +1,90 @@
+// FetchAhead: what it asks for, counted in the assembly, and that nothing else changes.
+#include "generators/fetch_ahead.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+namespace aft {
+namespace {
+
+using namespace Halide;
+
+// y(x, t) = 2 sum_k in(x, t + k), rows of 32 floats: two lines of 64 bytes.
+struct Rows {
+    ImageParam in{Float(32), 2, "in"};
+    Var x{"x"}, t{"t"};
+    RDom k{0, 100, "k"};
+    Func sum{"sum"}, y{"y"};
+
+    Rows() {
+        sum(x, t) += in(x, t + k);
+        y(x, t) = 2.0f * sum(x, t);
+        y.bound(x, 0, 32).vectorize(x, 16).unroll(x);
+        sum.compute_at(y, t).bound_extent(x, 32).store_in(MemoryType::Register).vectorize(x, 16).unroll(x);
+        sum.update().reorder(x, k).vectorize(x, 16).unroll(x);
+        in.dim(0).set_bounds(0, 32);
+    }
+    Pipeline fetching(FetchAhead *fetch) {
+        Pipeline pipeline(y);
+        pipeline.add_custom_lowering_pass(fetch);
+        return pipeline;
+    }
+    static int asked(Pipeline &pipeline, const std::vector<Argument> &arguments) {
+        const std::string file = ::testing::TempDir() + "fetch_ahead.s";
+        pipeline.compile_to_assembly(file, arguments, "rows", Target("x86-64-linux-sse41-avx-f16c-fma-avx2-no_runtime"));
+        std::ifstream lines(file);
+        int count = 0;
+        for (std::string line; std::getline(lines, line);) count += line.find("\tprefetcht0") != std::string::npos;
+        std::filesystem::remove(file);
+        return count;
+    }
+};
+
+TEST(FetchAhead, AsksForEachLineOfATurnOnce) {
+    Rows none, loads, stores;
+    Pipeline plain(none.y);
+    EXPECT_EQ(Rows::asked(plain, {none.in}), 0);
+    auto *of_loads = new FetchAhead, *of_stores = new FetchAhead;
+    of_loads->loads(loads.sum, loads.k.x, "in", 8);
+    of_stores->stores(stores.y, stores.t, 0);
+    Pipeline fetching = loads.fetching(of_loads), storing = stores.fetching(of_stores);
+    EXPECT_EQ(Rows::asked(fetching, {loads.in}), 2);
+    EXPECT_EQ(Rows::asked(storing, {stores.in}), 2);
+}
+
+TEST(FetchAhead, AsksForTheRightLines) {
+    Rows rows;
+    auto *fetch = new FetchAhead;
+    fetch->loads(rows.sum, rows.k.x, "in", 8);
+    Pipeline pipeline = rows.fetching(fetch);
+    const std::string file = ::testing::TempDir() + "fetch_ahead.stmt";
+    pipeline.compile_to_lowered_stmt(file, {rows.in}, Text, Target("x86-64-linux-sse41-avx-f16c-fma-avx2-no_runtime"));
+    std::ifstream lines(file);
+    std::string all, asked;
+    for (std::string line; std::getline(lines, line);)
+        if (line.find("llvm.prefetch") != std::string::npos) asked += line + "\n";
+    std::filesystem::remove(file);
+    EXPECT_NE(asked.find("+ 8"), std::string::npos) << asked;
+    EXPECT_NE(asked.find("(int64)16"), std::string::npos) << asked;
+}
+
+TEST(FetchAhead, ChangesNoResult) {
+    Rows with, without;
+    auto *fetch = new FetchAhead;
+    fetch->loads(with.sum, with.k.x, "in", 8);
+    fetch->stores(with.y, with.t, 3);
+    Buffer<float> in(32, 120);
+    for (int t = 0; t < 120; t++)
+        for (int x = 0; x < 32; x++) in(x, t) = float((x * 37 + t * 101) % 97);
+    with.in.set(in), without.in.set(in);
+    Pipeline fetching = with.fetching(fetch), plain(without.y);
+    const Buffer<float> y = fetching.realize({32, 21}), expected = plain.realize({32, 21});
+    for (int t = 0; t < 21; t++)
+        for (int x = 0; x < 32; x++) ASSERT_EQ(y(x, t), expected(x, t));
+}
+
+}  // namespace
+}  // namespace aft
