@@ -19,7 +19,7 @@ inline int64_t ceil_div(int64_t x, int64_t y) { return (x + y - 1) / y; }
 inline int64_t round_up(int64_t x, int64_t to) { return ceil_div(x, to) * to; }
 
 // Few long sequences are linked: their pieces are the blocks of runtime/look_back.h, all channels of a unit.
-constexpr int64_t linked_units = 8, linked_pieces = 8;  // units at most, pieces of each for every unit at least: else a core takes a unit at a time
+constexpr int64_t linked_units = 8, linked_pieces = 4;  // units at most, pieces of each for every unit at least: else a core takes a unit at a time
 
 // What every pass cuts the work into.
 struct Cut {

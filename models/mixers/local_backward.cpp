@@ -34,7 +34,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
     const Tensor slacks = arena.allocate({slots(cut), cut.channels}), handed_on = arena.allocate({cut.units, panels, 2, panel});
     Tensor(handed_on).fill(0);
     const int64_t block = ceil_div(block_elements, cut.channels);
-    const Tensor spares = arena.allocate({slots(cut), block, cut.channels});
+    const Tensor spares = cut.linked ? arena.allocate({slots(cut), block, cut.channels}) : Tensor();
     const Tensor partial = wants_bias ? arena.allocate({cut.groups, T, band.width()}) : Tensor();
     std::vector<char> leaves_elements(size_t(slots(cut)), 0);
 

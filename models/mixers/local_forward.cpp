@@ -25,55 +25,48 @@ Tensor factor_rows(const Tensor &x, int64_t rows, Arena &arena) {
 // piece, for causal sums just before the piece is packed: it is then still in L2.
 class References {
 public:
-    References(const MixerTensors &in, const Cut &cut, Tensor maxima, Arena &arena) : in_(in), cut_(cut), start_(arena.allocate({2, cut.C})) {
+    References(const MixerTensors &in, const Cut &cut, Tensor maxima, Arena &arena)
+        : in_(in), cut_(cut), high_(maxima), low_(arena.allocate(maxima.shape())), start_(arena.allocate({2, cut.C})), values_(arena.allocate({slots(cut), 2, cut.channels})) {
         start_.select(0, 0).fill(-3e38f), start_.select(0, 1).fill(3e38f);
-        for (Tensor *x : {&lowest_, &value_high_, &value_low_}) *x = arena.allocate(maxima.shape());
-        high_ = maxima;
+        values_.select(1, 0).fill(-3e38f), values_.select(1, 1).fill(3e38f);
     }
     // Of piece I alone.
-    void find(const Cut::Unit &unit, int64_t I) const {
+    void find(const Task &task, int64_t I) const {
+        const Cut::Unit &unit = task.unit;
         const int64_t t0 = cut_.begin(I), t1 = cut_.end(I);
-        const Tensor none = start_.slice(1, unit.c0, unit.c1);
-        const auto range = [&](const Tensor &x, const Tensor &highs, const Tensor &lows) {
-            Tensor high = unit.of_maxima(highs).select(0, I), low = unit.of_maxima(lows).select(0, I);
-            kernels().aft_window_range_f32(unit.of(x).slice(0, t0, t1), none.select(0, 0), none.select(0, 1), high, low);
-        };
-        range(in_.key, high_, lowest_), range(in_.value, value_high_, value_low_);
+        const Tensor none = start_.slice(1, unit.c0, unit.c1), values = values_.select(0, task.slot).slice(1, 0, unit.c1 - unit.c0);
+        Tensor high = unit.of_maxima(high_).select(0, I), low = unit.of_maxima(low_).select(0, I), v_high = values.select(0, 0), v_low = values.select(0, 1);
+        kernels().aft_window_range_f32(unit.of(in_.key).slice(0, t0, t1), none.select(0, 0), none.select(0, 1), high, low);
+        kernels().aft_window_range_f32(unit.of(in_.value).slice(0, t0, t1), v_high, v_low, v_high, v_low);
     }
     // Adds what the pieces before have.
     void link(const Cut::Unit &unit, int64_t I) const {
         if (I == 0) return;
-        const auto join = [&](const Tensor &x, const auto &choose) {
-            const Tensor all = unit.of_maxima(x);
-            const float *before = all.select(0, I - 1).data();
-            float *now = all.select(0, I).data();
-            for (int64_t c = 0; c < unit.c1 - unit.c0; c++) now[c] = choose(before[c], now[c]);
-        };
-        const auto higher = [](float a, float b) { return std::max(a, b); };
-        const auto lower = [](float a, float b) { return std::min(a, b); };
-        join(high_, higher), join(value_high_, higher), join(lowest_, lower), join(value_low_, lower);
+        const Tensor highs = unit.of_maxima(high_), lows = unit.of_maxima(low_);
+        const float *high_before = highs.select(0, I - 1).data(), *low_before = lows.select(0, I - 1).data();
+        float *high = highs.select(0, I).data(), *low = lows.select(0, I).data();
+        for (int64_t c = 0; c < unit.c1 - unit.c0; c++) high[c] = std::max(high_before[c], high[c]), low[c] = std::min(low_before[c], low[c]);
     }
     void find_all() const {  // not causal: each piece sees all keys
-        cut_.each([&](int64_t, const Cut::Unit &unit) {
-            for (int64_t I = 0; I < cut_.pieces; I++) find(unit, I), link(unit, I);
-            const Tensor m = unit.of_maxima(high_);
+        each_task(cut_, false, 1, [&](const Task &task) {
+            for (int64_t I = 0; I < cut_.pieces; I++) find(task, I), link(task.unit, I);
+            const Tensor m = task.unit.of_maxima(high_);
             for (int64_t I = 0; I + 1 < cut_.pieces; I++) m.select(0, I).copy_from(m.select(0, cut_.pieces - 1));
         });
     }
     void facts(double *fact) const {
         fact[0] = fact[2] = 0;
-        const auto last = [&](const Tensor &x) { return x.select(0, cut_.pieces - 1).data(); };
-        const float *top = last(high_), *bottom = last(lowest_), *high = last(value_high_), *low = last(value_low_);
-        for (int64_t n = 0; n < cut_.B * cut_.C; n++) {
-            fact[0] = std::max(fact[0], double(top[n]) - bottom[n]);
-            fact[2] = std::max({fact[2], double(high[n]), -double(low[n])});
-        }
+        const float *top = high_.select(0, cut_.pieces - 1).data(), *bottom = low_.select(0, cut_.pieces - 1).data();
+        for (int64_t n = 0; n < cut_.B * cut_.C; n++) fact[0] = std::max(fact[0], double(top[n]) - bottom[n]);
+        for (int64_t slot = 0; slot < values_.size(0); slot++)
+            for (int64_t c = 0; c < std::min(cut_.C, cut_.channels); c++)
+                for (int64_t end : {0, 1}) fact[2] = std::max(fact[2], (end ? -1 : 1) * double(values_.select(0, slot).select(0, end).data()[c]));
     }
 
 private:
     const MixerTensors &in_;
     const Cut &cut_;
-    Tensor high_, lowest_, value_high_, value_low_, start_;
+    Tensor high_, low_, start_, values_;  // values: of the pieces that used a slot, which is all that their maximum asks
 };
 
 }  // namespace
@@ -153,7 +146,7 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
             const int64_t t0 = cut.begin(I), t1 = cut.end(I);
             Pack pack(memory, unit.panels(), seen.rows);
             if (options_.causal) {
-                references.find(unit, I);
+                references.find(task, I);
                 task.in_turn([&] { references.link(unit, I); });
             }
             kernels().aft_window_keys_f32(key.slice(0, seen.first, seen.last), value.slice(0, seen.first, seen.last), m.select(0, I), seen.missing, pack.parts);
