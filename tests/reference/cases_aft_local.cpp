@@ -136,6 +136,12 @@ const RegisterCases registered([] {
         cases.push_back(local({.window = 32, .B = 5, .T = 66, .C = 150, .D = 24, .causal = causal}));
         cases.push_back(local({.window = 32, .B = 2, .T = 600, .C = 40, .D = 64, .causal = causal}));
         cases.push_back(local({.window = 300, .B = 1, .T = 530, .C = 16, .D = 16, .causal = causal}));
+        // Few long sequences: their pieces are linked (runtime/look_back.h).
+        for (int64_t s : {32, 300}) cases.push_back(local({.window = s, .B = 1, .T = 1030, .C = 3, .D = 5, .causal = causal}));
+        for (double keys : {80.0, 1e4}) cases.push_back(local({.window = 32, .B = 1, .T = 1030, .C = 3, .D = 5, .causal = causal, .keys = keys}));
+        for (double keys : {90.0, 1e4}) cases.push_back(local({.window = 32, .B = 1, .T = 1030, .C = 3, .D = 5, .causal = causal, .keys = keys, .pattern = Keys::huge_last}));
+        cases.push_back(local({.window = 9, .B = 1, .T = 1030, .C = 3, .D = 5, .causal = causal, .keys = -1e4, .pattern = Keys::equal}));
+        cases.push_back(local({.window = 9, .B = 2, .T = 2060, .C = 2, .D = 5, .causal = causal, .fused = true}));
     }
     return cases;
 });

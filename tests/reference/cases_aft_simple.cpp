@@ -168,6 +168,10 @@ const RegisterCases registered([] {
         cases.push_back(simple(causal, 1, 600, 520, {.name = "at_limit", .shape = Inputs::at_limit}));  // a lone sequence: slices, fewer in forward than in backward
         for (const Inputs &inputs : hard)
             for (int64_t T : {33, 600}) cases.push_back(simple(causal, 2, T, inputs.shape == Inputs::at_limit ? 200 : 37, inputs));
+        // Few long sequences: their chunks are linked (runtime/look_back.h).
+        cases.push_back(simple(causal, 1, 2100, 260, views));
+        cases.push_back(simple(causal, 2, 8200, 130, normal));
+        for (const Inputs &inputs : hard) cases.push_back(simple(causal, 1, 2717, 200, inputs));
         for (const Inputs &inputs : {normal, hard[2], hard[5]}) cases.push_back(simple(causal, 1, 65536, 64, inputs, true));
     }
     return cases;

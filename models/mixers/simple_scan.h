@@ -1,0 +1,95 @@
+// What the passes of AFT-simple share: how time is cut, views of states, the scan of keys and the sum of two scans.
+//
+// A sequence is cut into chunks of steps (generators/aft_simple.h). Many sequences run in parallel, each on one thread, chunk after
+// chunk. Few long ones are linked: their chunks are the blocks of runtime/look_back.h.
+//
+// A chunk runs in the bounded form; slices of channels in which a key passed its limit are repeated in the exact form. Which ones
+// these are depends on the border state and the keys only, so backward finds the same ones.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+
+#include "aft/arena.h"
+#include "aft/mixer.h"
+#include "runtime/look_back.h"
+
+namespace aft::simple {
+
+constexpr float no_reference = -3e38f;  // finite, so that K - r is never inf - inf
+
+// How far a key of a chunk may lie above the reference in the bounded form: e^10 times 1e30 times thousands of steps fits
+// into fp32, and a reference that is a key or a peak of earlier chunks is seldom exceeded by more.
+constexpr float limit = 10.0f;
+constexpr int64_t slice_channels = 64;  // decided together: whole cache lines, and few channels pay for one of them
+
+// Sequences are linked where there are no more than this, and where they are long for their number: else a core takes one at a time.
+constexpr int64_t linked_sequences = 16, linked_elements = 1 << 19;  // elements of a sequence's activation, for each sequence
+
+// All by shape, never by the number of threads.
+struct Chunks {
+    int64_t B, T, C, length, count;
+    bool linked;
+
+    Chunks(int64_t B, int64_t T, int64_t C, int64_t most = linked_sequences);
+    int64_t begin(int64_t j) const { return j * length; }
+    int64_t end(int64_t j) const { return std::min(T, (j + 1) * length); }
+    int64_t workers() const { return look_back_workers(B, linked ? count : 1); }
+
+    // visit(block, first, last): chunks [first, last) of a sequence, on scratch of block.worker. Linked ones come in the order of
+    // their turns, from the end of time if `backward`.
+    template <class Visit>
+    void each(const Visit &visit, bool backward = false) const {
+        look_back(B, linked ? count : 1, 1, [&](LinkedBlock &block) {
+            const int64_t j = backward ? count - 1 - block.index : block.index;
+            linked ? visit(block, j, j + 1) : visit(block, 0, count);
+        });
+    }
+};
+
+inline Tensor sequence(const Tensor &x, int64_t b) { return x.slice(0, b, b + 1); }
+inline Tensor steps(const Tensor &x, int64_t begin, int64_t end) { return x.slice(1, begin, end); }
+inline Tensor channels(const Tensor &x, int64_t first, int64_t last) { return x.slice(x.rank() - 1, first, last); }
+
+// Row n of x [n, C] as a statistic [1, C], or as a state [1, steps, C] of stride 0 along time.
+inline Tensor row(const Tensor &x, int64_t n) { return x.slice(0, n, n + 1); }
+inline Tensor state(const Tensor &x, int64_t n, int64_t steps) { return row(x, n).repeat(1, steps); }
+
+void copy_row(const Tensor &from, Tensor to);
+void fill_row(Tensor to, float value);
+void clear(const Tensor &state);  // [3, C] = num, den, reference
+
+// A reference starts at a key, at the first [1, t, C] of the sequence.
+void begin_reference(const Tensor &state, const Tensor &key);
+
+// body(first, last, exact) for the runs of slices alike: `exact` where a peak [.. C] lies beyond the limit above the reference.
+template <class Body>
+void each_run(const Tensor &peak, const Tensor &reference, int64_t C, const Body &body) {
+    const float *p = peak.data(), *r = reference.data();
+    const auto passes = [&](int64_t first) {
+        bool any = false;
+        for (int64_t c = first; c < std::min(first + slice_channels, C); c++) any |= p[c] - r[c] > limit;
+        return any;
+    };
+    for (int64_t first = 0, last = 0; first < C; first = last) {
+        const bool exact = passes(first);
+        do last = std::min(last + slice_channels, C);
+        while (last < C && passes(last) == exact);
+        body(first, last, exact);
+    }
+}
+
+// Brings states [3, B, C] behind all keys and values.
+void scan_keys(const MixerTensors &in, const Tensor &states, Arena &arena);
+
+// Brings a state [3, C] behind the keys and values [1, t, C] of a chunk; `scratch` [6, C].
+void scan_chunk(const Tensor &key, const Tensor &value, const Tensor &state, const Tensor &scratch);
+
+// The sums of `later` behind those of `state`, both [3, C]: sum [3, C], which may be `state`.
+void append(const Tensor &state, const Tensor &later, const Tensor &sum);
+
+void causal_forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, Arena &arena);
+void causal_backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena);
+void bidirectional_forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, Arena &arena);
+void bidirectional_backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena);
+
+}  // namespace aft::simple
