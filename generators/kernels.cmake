@@ -127,8 +127,10 @@ aft_kernel(aft_local_step_f32 GENERATOR aft_full:step PARAMS has_far=true
 aft_kernel(local_step_bias_f64 GENERATOR local_step:bias ARGUMENTS "const Tensor &u, const Tensor &v, Tensor &w")
 aft_kernel(local_step_fold_f32 GENERATOR local_step:fold
            ARGUMENTS "const Tensor &key, const Tensor &value, int32_t first, int32_t count, Tensor &num, Tensor &den, Tensor &max")
+aft_kernel(local_step_push_f32 GENERATOR local_step:push
+           ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &reference, int32_t leaves, Tensor &num, Tensor &den, Tensor &row, Tensor &value_row")
 aft_kernel(local_step_mix_f32 GENERATOR local_step:mix
-           ARGUMENTS "const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &weights, const Tensor &far_num, const Tensor &far_den, const Tensor &far_max, float far_weight, Tensor &y, Tensor &spread")
+           ARGUMENTS "const Tensor &query, const Tensor &key, const Tensor &value, const Tensor &weights, const Tensor &far_num, const Tensor &far_den, float far_weight, Tensor &y")
 
 # --- aft_full_mix: the products of AFT-full in register tiles (generators/aft_full_mix.h)
 aft_kernel(aft_full_forward_f32 GENERATOR aft_full_mix:forward

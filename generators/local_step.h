@@ -2,11 +2,13 @@
 //
 //   bias   w[n] = u . v[n] in double: an fp32 dot product of large factors would lose the contract's digits
 //   fold   (num, den, max) takes in tokens that left the window, in double: rounding would add up over the sequence
-//   mix    y = sigma(Q) num / den over the window and (num, den, max), factored: exp(w - r) is shared by sequences and channels,
-//            e[n] = exp(K[n] - m) W[n],  W[n] = exp(w[n] - r)     m, r: the largest K and w, older tokens (their w is 0) included
-//          spread = m - min K. All factors of an element are normal numbers and den >= exp(-spread of w) while the spreads of K and w
-//          add up to 40; beyond, the caller takes aft_local_step_f32 (generators/aft_full.h), which adds K + w in double.
-// The window is summed in chunks, so a long one costs no digits. Its weights are padded with zeros to whole chunks.
+//   push   a token enters the ring as e = exp(K - m) and e V, the one that leaves is added to num and den
+//   mix    y = sigma(Q) num / den over the window and what left it,  e[n] W[n] and e[n] V[n] W[n],  W[n] = exp(w[n] - r)
+//
+// m, a number for each sequence and channel near its largest K, is the max of (num, den, max); r is the largest w, the 0 of older tokens
+// included. While K - m is in [-30, 5] and the spread of w at most 40, all factors are normal numbers, so a step needs no exp of
+// its keys. models/mixers/local_decoding.cpp keeps the others as K and V, for aft_local_step_f32 (generators/aft_full.h), which adds
+// K + w in double. The window is summed in chunks, so a long one costs no digits. Its weights are padded with zeros to whole chunks.
 #pragma once
 #include <Halide.h>
 
@@ -66,33 +68,40 @@ struct LocalFold {
     }
 };
 
+struct LocalPush {
+    Halide::Var c{"c"}, b{"b"}, one{"one"};
+    Halide::Func state{"state"};  // num, den, and a row of the ring: e, e V
+
+    LocalPush(Halide::Func key, Halide::Func value, Halide::Func reference, Halide::Expr C, Halide::Expr leaves) {
+        using namespace Halide;
+        state(c, b, one) = Tuple(undef<double>(), undef<double>(), undef<float>(), undef<float>());
+        const Expr num = state(c, b, one)[0], den = state(c, b, one)[1], old = state(c, b, one)[2], old_value = state(c, b, one)[3], cc = inside(c, C);
+        const Expr e = exp_clamped(cast<float>(cast<double>(key(cc, b)) - reference(cc, b)));
+        state(c, b, one) = Tuple(select(leaves > 0, num + cast<double>(old_value), num), select(leaves > 0, den + cast<double>(old), den), e, e * value(cc, b));
+    }
+};
+
 struct LocalMixInputs {
-    Halide::Func query, key, value, weights;   // (c, b), (c, n, b), (c, n, b), (n)
-    Halide::Func far_num, far_den, far_max;    // (c, b)
+    Halide::Func query, key, value, weights;   // (c, b); (c, n, b): e, e V; (n)
+    Halide::Func far_num, far_den;             // (c, b)
     Halide::Expr far_weight, C, T, padded;     // far_weight = exp(0 - r), or 0: no token has left the window
 };
 
 struct LocalMix {
     Halide::Var c{"c"}, b{"b"}, chunk{"chunk"};
-    Halide::RDom keys, in_chunk, chunks;
-    Halide::Func range{"range"}, part{"part"}, sums{"sums"}, result{"result"};
+    Halide::RDom in_chunk, chunks;
+    Halide::Func part{"part"}, sums{"sums"}, result{"result"};
 
     explicit LocalMix(const LocalMixInputs &in) {
         using namespace Halide;
-        keys = RDom(0, in.T, "keys"), in_chunk = RDom(0, local_step_chunk, "in_chunk"), chunks = RDom(0, in.padded / local_step_chunk, "chunks");
-        const Expr cc = inside(c, in.C), has_far = in.far_weight > 0, far_max = cast<float>(max(in.far_max(cc, b), cast<double>(-3e38f)));
-        range(c, b) = Tuple(select(has_far, far_max, -3e38f), select(has_far, far_max, 3e38f));
-        const Expr k = in.key(cc, keys, b);
-        range(c, b) = Tuple(max(range(c, b)[0], k), min(range(c, b)[1], k));
-
-        const Expr m = range(c, b)[0], n = chunk * local_step_chunk + in_chunk, row = inside(n, in.T);
-        const Expr e = exp_clamped(min(in.key(cc, row, b) - m, 0.0f)) * in.weights(n);
+        in_chunk = RDom(0, local_step_chunk, "in_chunk"), chunks = RDom(0, in.padded / local_step_chunk, "chunks");
+        const Expr cc = inside(c, in.C), n = chunk * local_step_chunk + in_chunk, row = inside(n, in.T), w = in.weights(n);
         part(c, b, chunk) = Tuple(0.0f, 0.0f);
-        part(c, b, chunk) = Tuple(part(c, b, chunk)[0] + e * in.value(cc, row, b), part(c, b, chunk)[1] + e);
-        const Expr f = cast<double>(exp_clamped(min(far_max - m, 0.0f)) * in.far_weight);
-        sums(c, b) = Tuple(cast<float>(f * in.far_num(cc, b)), cast<float>(f * in.far_den(cc, b)));
+        part(c, b, chunk) = Tuple(part(c, b, chunk)[0] + w * in.value(cc, row, b), part(c, b, chunk)[1] + w * in.key(cc, row, b));
+        const Expr far = cast<double>(in.far_weight);
+        sums(c, b) = Tuple(cast<float>(far * in.far_num(cc, b)), cast<float>(far * in.far_den(cc, b)));
         sums(c, b) = Tuple(sums(c, b)[0] + part(c, b, chunks)[0], sums(c, b)[1] + part(c, b, chunks)[1]);
-        result(c, b) = Tuple(Gate(in.query(cc, b)).times(sums(c, b)[0] / sums(c, b)[1]), range(c, b)[0] - range(c, b)[1]);
+        result(c, b) = Gate(in.query(cc, b)).times(sums(c, b)[0] / sums(c, b)[1]);
     }
 };
 
@@ -100,8 +109,9 @@ struct LocalStepPlan {
     int lanes;  // of LocalBias::partial
     std::function<void(LocalBias &)> bias;
     std::function<void(LocalFold &)> fold;
+    std::function<void(LocalPush &)> push;
     std::function<void(LocalMix &)> mix;
-    void drop_moves() { no_moves(bias, fold, mix); }
+    void drop_moves() { no_moves(bias, fold, push, mix); }
 };
 LocalStepPlan plan_local_step(const Request &request);
 

@@ -39,24 +39,42 @@ public:
     }
 };
 
-// (y, spread) [B, C] of a query [B, C] against a window [B, t, C] with weights [t rounded up to chunks] and what left it [B, C].
+// Tokens key, value [B, C] enter a row of the ring [B, C], whose old ones are added to num and den [B, C] if `leaves`, in place.
+class LocalStepPush : public KernelGenerator<LocalStepPush> {
+public:
+    Input<Buffer<float, 2>> key{"key"}, value{"value"};
+    Input<Buffer<double, 2>> reference{"reference"};
+    Input<int32_t> leaves{"leaves"};
+    Output<Func> state{"state", {Float(64), Float(64), Float(32), Float(32)}, 3};
+
+    void generate() {
+        const Expr C = key.dim(0).extent(), B = key.dim(1).extent();
+        start_at_zero(key), shaped(value, {C, B}), shaped(reference, {C, B});
+        LocalPush push(key, value, reference, C, leaves);
+        plan_local_step(request("push")).push(push);
+        state = push.state;
+        shaped(push.state.output_buffers()[0], {C, B});
+    }
+};
+
+// y [B, C] of a query [B, C] against a window [B, t, C] with weights [t rounded up to chunks] and what left it [B, C].
 class LocalStepMix : public KernelGenerator<LocalStepMix> {
 public:
     Input<Buffer<float, 2>> query{"query"};
     Input<Buffer<float, 3>> key{"key"}, value{"value"};
     Input<Buffer<float, 1>> weights{"weights"};
-    Input<Buffer<double, 2>> far_num{"far_num"}, far_den{"far_den"}, far_max{"far_max"};
+    Input<Buffer<double, 2>> far_num{"far_num"}, far_den{"far_den"};
     Input<float> far_weight{"far_weight"};
-    Output<Func> mixed{"mixed", {Float(32), Float(32)}, 2};
+    Output<Buffer<float, 2>> y{"y"};
 
     void generate() {
         const Expr C = key.dim(0).extent(), T = key.dim(1).extent(), B = key.dim(2).extent();
         start_at_zero(key), shaped(value, {C, T, B}), shaped(query, {C, B}), shaped(weights, {ceil_div(T, local_step_chunk) * local_step_chunk});
-        for (auto *x : {&far_num, &far_den, &far_max}) shaped(*x, {C, B});
-        LocalMix mix({query, key, value, weights, far_num, far_den, far_max, far_weight, C, T, weights.dim(0).extent()});
+        for (auto *x : {&far_num, &far_den}) shaped(*x, {C, B});
+        LocalMix mix({query, key, value, weights, far_num, far_den, far_weight, C, T, weights.dim(0).extent()});
         plan_local_step(request("mix")).mix(mix);
-        mixed = mix.result;
-        shaped(mix.result.output_buffers()[0], {C, B});
+        y = mix.result;
+        shaped(y, {C, B});
     }
 };
 
@@ -64,4 +82,5 @@ public:
 
 HALIDE_REGISTER_GENERATOR(aft::LocalStepBias, bias)
 HALIDE_REGISTER_GENERATOR(aft::LocalStepFold, fold)
+HALIDE_REGISTER_GENERATOR(aft::LocalStepPush, push)
 HALIDE_REGISTER_GENERATOR(aft::LocalStepMix, mix)

@@ -1,5 +1,7 @@
-// Decoding of AFT-local: the tokens that left the window are three numbers per channel, those inside are a ring.
-// State [far (num, den, max) 3 x B x C, ring of keys B x s x C, ring of values B x s x C]; constant cost per token.
+// Decoding of AFT-local: the tokens that left the window are three numbers per channel, those inside are a ring; constant cost per
+// token. State [far (num, den, max) 3 x B x C, ring of e^(K - max) B x s x C, ring of e^(K - max) V B x s x C], so that a step needs no
+// exp of the window. A block of channels whose keys are too far apart for that is raw: its rings hold K and V. Last tensor of the
+// state [B, blocks] i32: the position since which a block is raw, or -1.
 #pragma once
 #include "aft/mixer.h"
 

@@ -29,14 +29,17 @@ void schedule_fold(LocalFold &s, int lanes) {
     s.far.update().split(s.c, block, ci, task_channels, guard).fuse(block, s.b, task).reorder(ci, s.tokens, task, s.one).vectorize(ci, lanes, guard).parallel(task);
 }
 
+void schedule_push(LocalPush &s, int lanes) {
+    Var block{"block"}, ci{"ci"}, task{"task"};
+    s.state.update().split(s.c, block, ci, task_channels, guard).fuse(block, s.b, task).reorder(ci, task, s.one).vectorize(ci, lanes, guard).parallel(task);
+}
+
 void schedule_mix(LocalMix &s, const Numbers &n) {
     Var block{"block"}, ci{"ci"}, co{"co"}, task{"task"};
     const int tile = n.vectors * n.lanes;
     s.result.split(s.c, block, ci, task_channels, guard).fuse(block, s.b, task).split(ci, co, ci, tile, guard);
     s.result.reorder(ci, co, task).vectorize(ci, n.lanes, guard).parallel(task);
     const auto place = [&](auto stage) { stage.vectorize(s.c, n.lanes).unroll(s.c); };
-    s.range.compute_at(s.result, co).bound_extent(s.c, tile), place(s.range);
-    place(s.range.update().reorder(s.c, s.keys, s.b));
     s.sums.compute_at(s.result, co).bound_extent(s.c, tile), place(s.sums);
     place(s.sums.update().reorder(s.c, s.chunks, s.b));
     s.part.compute_at(s.sums, s.chunks).bound_extent(s.c, tile), place(s.part);
@@ -52,6 +55,7 @@ LocalStepPlan plan_local_step(const Request &request) {
         return {.lanes = lanes / 2,
                 .bias = [=](LocalBias &s) { schedule_bias(s, lanes / 2); },
                 .fold = [=](LocalFold &s) { schedule_fold(s, lanes / 2); },
+                .push = [=](LocalPush &s) { schedule_push(s, lanes); },
                 .mix = [=](LocalMix &s) { schedule_mix(s, {lanes, vectors}); }};
     });
 }

@@ -91,7 +91,7 @@ OperatorCase decoding(Local f) {
     f.causal = true;
     OperatorCase c = last_step(local(f), {MixerKind::local, true, f.window});
     c.name = "aft_local_step" + c.name.substr(9);
-    c.kernels = {"aft_local_step_f32", "local_step_bias_f64", "local_step_fold_f32", "local_step_mix_f32"};
+    c.kernels = {"aft_local_step_f32", "local_step_bias_f64", "local_step_fold_f32", "local_step_push_f32", "local_step_mix_f32"};
     return c;
 }
 
