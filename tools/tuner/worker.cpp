@@ -106,11 +106,9 @@ json Worker::receive(double seconds) {
 
 Verdict Worker::judge(const WorkerRequest &r) {
     try {
-        // On top of what the gate takes: the time that is asked for, and room for a machine that is three times slower for a while.
-        const double wall_s = wall_s_ + 3 * r.seconds * double(r.shapes.empty() ? shapes_.size() : r.shapes.size());
-        send({{"wall_s", wall_s}, {"object", r.object}, {"slow", r.slow}, {"seconds", r.seconds}, {"least_rounds", r.least_rounds}, {"most_rounds", r.most_rounds},
+        send({{"object", r.object}, {"slow", r.slow}, {"seconds", r.seconds}, {"least_rounds", r.least_rounds}, {"most_rounds", r.most_rounds},
               {"shapes", r.shapes}, {"determinism", r.determinism}, {"refusals", r.refusals}});
-        return receive(wall_s * 2 + 60).get<Verdict>();
+        return receive(2 * candidate_time(wall_s_, r.seconds, r.shapes.empty() ? shapes_.size() : r.shapes.size()) + 60).get<Verdict>();
     } catch (const std::exception &error) {
         stop();
         start();

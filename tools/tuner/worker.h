@@ -32,6 +32,9 @@ struct WorkerRequest {
     bool refusals = false;      // a case that the kernel refuses with an error is counted, not a failure
 };
 
+// Seconds after which a candidate is stopped: what the gate takes, and room for a machine that times it at a third of its speed for a while.
+inline double candidate_time(double gate_s, double timed_s, size_t shapes) { return gate_s + 3 * timed_s * double(shapes); }
+
 struct ShapeTime {
     std::string shape;
     double seconds = 0, incumbent_seconds = 0;  // medians

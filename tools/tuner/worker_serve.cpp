@@ -212,6 +212,11 @@ Verdict judge(const Prepared &p, const json &request, const Stage &stage) {
     return verdict;
 }
 
+double time_limit(const Prepared &p, const json &request) {
+    const size_t shapes = request.at("shapes").size();
+    return candidate_time(p.wall_s, request.at("seconds"), shapes ? shapes : p.shapes.size());
+}
+
 int64_t address_space() {
     int64_t pages = 0;
     std::ifstream("/proc/self/statm") >> pages;
@@ -226,7 +231,7 @@ int64_t address_space() {
     };
     limit(RLIMIT_CORE, 0);
     limit(RLIMIT_AS, address_space() + p.memory_bytes);
-    limit(RLIMIT_CPU, int64_t(request.at("wall_s").get<double>() * double(std::max<size_t>(2, p.cpus.size()))) + 1);
+    limit(RLIMIT_CPU, int64_t(time_limit(p, request) * double(std::max<size_t>(2, p.cpus.size()))) + 1);
     Verdict verdict;
     const auto failed = [&](const char *status, const std::string &message) { verdict.status = status, verdict.message = message; };
     try {
@@ -244,7 +249,7 @@ int64_t address_space() {
 // --- in the worker
 
 json watch(const Prepared &p, const json &request) {
-    const double wall_s = request.at("wall_s"), start = now(), deadline = start + wall_s;
+    const double wall_s = time_limit(p, request), start = now(), deadline = start + wall_s;
     int channel[2];
     if (pipe(channel) != 0) throw Error(std::string("no pipe: ") + std::strerror(errno));
     const pid_t child = fork();
