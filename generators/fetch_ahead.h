@@ -6,7 +6,9 @@
 #pragma once
 #include <Halide.h>
 
+#include <map>
 #include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 

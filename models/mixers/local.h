@@ -79,6 +79,20 @@ void each_task(const Cut &cut, bool backward, int64_t turns, const Visit &visit)
 // carried = carried exp(low - high) + total: sums [panels, 2, 16] that a linked piece hands on.
 void carry(const Tensor &carried, const Tensor &low, const Tensor &high, const Tensor &total);
 
+// Not causal: state(2 + I) becomes the sum of the rows behind those that piece I sees. total(first, last, I, sum) sums rows [first, last).
+template <class State, class Total>
+void sums_behind(const Cut &cut, int64_t after, const State &state, const Total &total) {
+    state(1 + cut.pieces).fill(0);
+    for (int64_t I = cut.pieces - 2; I >= 0; I--) {
+        const int64_t first = std::min(cut.T, cut.begin(I + 1) + after), last = std::min(cut.T, cut.begin(I + 2) + after);
+        Tensor sum = state(2 + I), rows = state(2 + cut.pieces);
+        sum.copy_from(state(3 + I));
+        if (first == last) continue;
+        total(first, last, I, rows);
+        for (int64_t n = 0; n < sum.elements(); n++) sum.data()[n] += rows.data()[n];
+    }
+}
+
 // A table in the order in which the products read it.
 Tensor tiles_of(const Tensor &table, Arena &arena);
 

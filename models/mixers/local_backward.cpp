@@ -16,7 +16,7 @@ constexpr int64_t block_elements = 16384;  // of an input: with G, dQ and their 
 void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) const {
     const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2);
     const Band band(options_, T);
-    // Each group has a dw of its own; together no more than two activations, or eight groups.
+    // Each group has a dw of its own; together no more than two activations, but one for each unit that is linked.
     const Cut cut(B, T, C, std::clamp<int64_t>(2 * B * C / band.width(), linked_units, 64), widest_unit, options_.causal);
     const ExactRule exact = rule(saved, cut);
     const bool wants_bias = options_.window > 0 && (gradient.position_bias.defined() || gradient.bias_u.defined() || gradient.bias_v.defined());
@@ -74,19 +74,12 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
             }
         };
         state(0).fill(0);
-        if (!options_.causal) {
-            state(1 + cut.pieces).fill(0);
-            for (int64_t J = cut.pieces - 2; J >= 0; J--) {
-                const int64_t first = std::min(T, cut.begin(J + 1) + after), last = std::min(T, cut.begin(J + 2) + after);
-                Tensor sum = state(2 + J), total = state(2 + cut.pieces);
-                sum.copy_from(state(3 + J));
-                if (first == last) continue;
+        if (!options_.causal)
+            sums_behind(cut, after, state, [&](int64_t first, int64_t last, int64_t J, Tensor &sum) {
                 Pack pack(query_packs.select(0, task.slot), unit.panels(), last - first);
                 pack_queries(first, last, J, 0, pack);
-                kernels().aft_window_total_f32(pack.parts, far.slice(0, first, last), total);
-                for (int64_t n = 0; n < sum.elements(); n++) sum.data()[n] += total.data()[n];
-            }
-        }
+                kernels().aft_window_total_f32(pack.parts, far.slice(0, first, last), sum);
+            });
         for (int64_t n = 0; n < task.last - task.first; n++) {
             const int64_t J = options_.causal ? task.last - 1 - n : n, t0 = cut.begin(J), t1 = cut.end(J);
             const Seen seen(cut, J, before, after);

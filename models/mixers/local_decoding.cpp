@@ -183,7 +183,7 @@ void push_local(const Tensor &key, const Tensor &value, int64_t window, MixerSta
     });
 }
 
-void step_local(const MixerTensors &in, int64_t window, const MixerState &state, Tensor &output, Arena &arena) {
+void step_local(const MixerTensors &in, int64_t window, MixerState &state, Tensor &output, Arena &arena) {
     const Tensor query = in.query.select(1, 0);
     Tensor y = output.select(1, 0);
     if (window == 0) return mix_without_window(query, state.tensors[0], y);

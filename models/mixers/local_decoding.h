@@ -11,6 +11,6 @@ MixerState start_local(int64_t batch, int64_t channels, int64_t window);
 // Brings the state behind the tokens of key and value [B, T, C].
 void push_local(const Tensor &key, const Tensor &value, int64_t window, MixerState &state);
 // The output [B, 1, C] of the newest token, which push_local has taken in.
-void step_local(const MixerTensors &in, int64_t window, const MixerState &state, Tensor &output, Arena &arena);
+void step_local(const MixerTensors &in, int64_t window, MixerState &state, Tensor &output, Arena &arena);
 
 }  // namespace aft

@@ -127,20 +127,12 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
         const Tensor memory = packs.select(0, task.slot), mine = states.select(0, task.slot);
         const auto state = [&](int64_t n) { return state_of(mine.select(0, n), unit.panels()); };
         state(0).fill(0);
-        if (!options_.causal) {
-            state(2 + cut.pieces).fill(0);
-            state(1 + cut.pieces).fill(0);
-            for (int64_t I = cut.pieces - 2; I >= 0; I--) {
-                const int64_t first = std::min(T, cut.begin(I + 1) + after), last = std::min(T, cut.begin(I + 2) + after);
-                Tensor sum = state(2 + I), total = state(2 + cut.pieces);
-                sum.copy_from(state(3 + I));
-                if (first == last) continue;
+        if (!options_.causal)
+            sums_behind(cut, after, state, [&](int64_t first, int64_t last, int64_t I, Tensor &sum) {
                 Pack pack(memory, unit.panels(), last - first);
                 kernels().aft_window_keys_f32(key.slice(0, first, last), value.slice(0, first, last), m.select(0, I), 0, pack.parts);
-                kernels().aft_window_total_f32(pack.parts, ones.slice(0, 0, last - first), total);
-                for (int64_t n = 0; n < sum.elements(); n++) sum.data()[n] += total.data()[n];
-            }
-        }
+                kernels().aft_window_total_f32(pack.parts, ones.slice(0, 0, last - first), sum);
+            });
         for (int64_t I = task.first; I < task.last; I++) {
             const Seen seen(cut, I, before, after);
             const int64_t t0 = cut.begin(I), t1 = cut.end(I);

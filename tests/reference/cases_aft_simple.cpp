@@ -165,7 +165,7 @@ const RegisterCases registered([] {
             for (int64_t C : {1, 65, 130}) cases.push_back(simple(causal, C == 1 ? 3 : C == 65 ? 2 : 1, T, C, normal));
         cases.push_back(simple(causal, 2, 257, 300, views));
         for (int64_t C : {515, 1100}) cases.push_back(simple(causal, 1, 130, C, normal));
-        cases.push_back(simple(causal, 1, 600, 520, {.name = "at_limit", .shape = Inputs::at_limit}));  // a lone sequence: slices, fewer in forward than in backward
+        cases.push_back(simple(causal, 1, 600, 520, {.name = "at_limit", .shape = Inputs::at_limit}));
         for (const Inputs &inputs : hard)
             for (int64_t T : {33, 600}) cases.push_back(simple(causal, 2, T, inputs.shape == Inputs::at_limit ? 200 : 37, inputs));
         // Few long sequences: their chunks are linked (runtime/look_back.h).

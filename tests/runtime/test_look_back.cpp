@@ -9,17 +9,13 @@
 #include "aft/error.h"
 #include "aft/threads.h"
 #include "runtime/parallel.h"
+#include "tests/runtime/restored_threads.h"
 
 namespace aft {
 namespace {
 
-struct Threads {
-    int before = thread_count();
-    ~Threads() { set_thread_count(before); }
-};
-
 TEST(LookBack, HandsOnInTheOrderOfBlocks) {
-    const Threads restore;
+    const test::RestoredThreads restore;
     constexpr int64_t chains = 3, blocks = 40;
     for (int threads : {1, 2, 5}) {
         set_thread_count(threads);
@@ -46,7 +42,7 @@ TEST(LookBack, HandsOnInTheOrderOfBlocks) {
 }
 
 TEST(LookBack, TheFirstFailureIsTheErrorAndNobodyWaits) {
-    const Threads restore;
+    const test::RestoredThreads restore;
     for (int threads : {1, 2, 5}) {
         set_thread_count(threads);
         for (int round = 0; round < 100; round++)

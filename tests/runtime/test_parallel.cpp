@@ -10,17 +10,13 @@
 
 #include "aft/error.h"
 #include "aft/threads.h"
+#include "tests/runtime/restored_threads.h"
 
 namespace aft {
 namespace {
 
-struct Threads {
-    int before = thread_count();
-    ~Threads() { set_thread_count(before); }
-};
-
 TEST(Parallel, EveryIndexOnceForAnyThreadCount) {
-    const Threads restore;
+    const test::RestoredThreads restore;
     for (int threads : {2, 4, 1, 3}) {
         set_thread_count(threads);
         for (int round = 0; round < 300; round++) {
@@ -33,7 +29,7 @@ TEST(Parallel, EveryIndexOnceForAnyThreadCount) {
 }
 
 TEST(Parallel, ALoopInsideALoopRunsWhereItIs) {
-    const Threads restore;
+    const test::RestoredThreads restore;
     set_thread_count(3);
     std::vector<int64_t> sums(20);
     parallel_for(20, [&](int64_t n) {
@@ -47,7 +43,7 @@ TEST(Parallel, ALoopInsideALoopRunsWhereItIs) {
 }
 
 TEST(Parallel, TheLowestFailureIsTheMessage) {
-    const Threads restore;
+    const test::RestoredThreads restore;
     for (int threads : {1, 2, 4}) {
         set_thread_count(threads);
         for (int round = 0; round < 100; round++) try {

@@ -70,6 +70,22 @@ TEST(Tune, TheGateRejectsPlantedCandidatesAndSurvivesThem) {
     }
 }
 
+// A check that asks for more timing than the limit of a candidate: that time comes on top, so a right candidate is not called hung.
+TEST(Tune, TheTimeThatACheckAsksForIsNoHang) {
+    if (std::system("c++ --version >/dev/null 2>&1") != 0) GTEST_SKIP() << "no C++ compiler to link a candidate with";
+    const Folder folder;
+    const std::string symbol = "add_f32__" + table_in_use(), kernels = std::string(AFT_BINARY_DIR) + "/kernels/", object = folder.file("right.so");
+    ASSERT_EQ(std::system(("c++ -shared -Wl,-Bsymbolic -o " + object + " " + kernels + symbol + ".o " + kernels + "halide_runtime.o -lpthread -ldl").c_str()), 0);
+    std::ofstream(folder.file("lines"))
+        << json{{"kernel", "add_f32"}, {"symbol", symbol}, {"target", table_in_use()}, {"shapes", {"C=64,R=16"}}, {"cpus", json::array()}, {"wall_s", 2}, {"memory_mib", 512}}.dump() << "\n"
+        << json{{"object", object}, {"slow", 100}, {"seconds", 3}, {"least_rounds", 3}, {"most_rounds", 1000000}, {"shapes", json::array()}, {"determinism", false}}.dump() << "\n";
+    const Outcome worker = run_aft("tune-worker <" + folder.file("lines"));
+    ASSERT_EQ(worker.code, 0) << worker.err;
+    const json verdict = json::parse(worker.out.substr(worker.out.find('\n') + 1));
+    EXPECT_EQ(verdict.at("status"), "ok") << verdict.dump();
+    EXPECT_GT(verdict.at("seconds"), 2) << "not timed for longer than the limit: " << verdict.dump();
+}
+
 std::string tune_add(const Folder &folder, const std::string &more) {
     return "tune --json --quiet --filter add_f32 --shape C=256,R=512 --budget 60s --out " + folder.file("records") + " " + more;
 }

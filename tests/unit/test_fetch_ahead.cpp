@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
 
 namespace aft {
 namespace {
@@ -32,27 +33,32 @@ struct Rows {
         pipeline.add_custom_lowering_pass(fetch);
         return pipeline;
     }
-    static int asked(Pipeline &pipeline, const std::vector<Argument> &arguments) {
-        const std::string file = ::testing::TempDir() + "fetch_ahead.s";
-        pipeline.compile_to_assembly(file, arguments, "rows", Target("x86-64-linux-sse41-avx-f16c-fma-avx2-no_runtime"));
+    static std::vector<std::string> lines_with(const std::string &part, const std::string &file) {
+        std::vector<std::string> found;
         std::ifstream lines(file);
-        int count = 0;
-        for (std::string line; std::getline(lines, line);) count += line.find("\tprefetcht0") != std::string::npos;
+        for (std::string line; std::getline(lines, line);)
+            if (line.find(part) != std::string::npos) found.push_back(line);
         std::filesystem::remove(file);
-        return count;
+        return found;
     }
+    static size_t asked(Pipeline &pipeline, const std::vector<Argument> &arguments) {
+        const std::string file = ::testing::TempDir() + "fetch_ahead.s";
+        pipeline.compile_to_assembly(file, arguments, "rows", target);
+        return lines_with("\tprefetcht0", file).size();
+    }
+    inline static const Target target{"x86-64-linux-sse41-avx-f16c-fma-avx2-no_runtime"};
 };
 
 TEST(FetchAhead, AsksForEachLineOfATurnOnce) {
     Rows none, loads, stores;
     Pipeline plain(none.y);
-    EXPECT_EQ(Rows::asked(plain, {none.in}), 0);
+    EXPECT_EQ(Rows::asked(plain, {none.in}), 0u);
     auto *of_loads = new FetchAhead, *of_stores = new FetchAhead;
     of_loads->loads(loads.sum, loads.k.x, "in", 8);
     of_stores->stores(stores.y, stores.t, 0);
     Pipeline fetching = loads.fetching(of_loads), storing = stores.fetching(of_stores);
-    EXPECT_EQ(Rows::asked(fetching, {loads.in}), 2);
-    EXPECT_EQ(Rows::asked(storing, {stores.in}), 2);
+    EXPECT_EQ(Rows::asked(fetching, {loads.in}), 2u);
+    EXPECT_EQ(Rows::asked(storing, {stores.in}), 2u);
 }
 
 TEST(FetchAhead, AsksForTheRightLines) {
@@ -61,12 +67,9 @@ TEST(FetchAhead, AsksForTheRightLines) {
     fetch->loads(rows.sum, rows.k.x, "in", 8);
     Pipeline pipeline = rows.fetching(fetch);
     const std::string file = ::testing::TempDir() + "fetch_ahead.stmt";
-    pipeline.compile_to_lowered_stmt(file, {rows.in}, Text, Target("x86-64-linux-sse41-avx-f16c-fma-avx2-no_runtime"));
-    std::ifstream lines(file);
-    std::string all, asked;
-    for (std::string line; std::getline(lines, line);)
-        if (line.find("llvm.prefetch") != std::string::npos) asked += line + "\n";
-    std::filesystem::remove(file);
+    pipeline.compile_to_lowered_stmt(file, {rows.in}, Text, Rows::target);
+    std::string asked;
+    for (const std::string &line : Rows::lines_with("llvm.prefetch", file)) asked += line + "\n";
     EXPECT_NE(asked.find("+ 8"), std::string::npos) << asked;
     EXPECT_NE(asked.find("(int64)16"), std::string::npos) << asked;
 }

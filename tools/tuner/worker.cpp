@@ -108,7 +108,7 @@ Verdict Worker::judge(const WorkerRequest &r) {
     try {
         send({{"object", r.object}, {"slow", r.slow}, {"seconds", r.seconds}, {"least_rounds", r.least_rounds}, {"most_rounds", r.most_rounds},
               {"shapes", r.shapes}, {"determinism", r.determinism}, {"refusals", r.refusals}});
-        return receive(2 * candidate_time(wall_s_, r.seconds, r.shapes.empty() ? shapes_.size() : r.shapes.size()) + 60).get<Verdict>();
+        return receive(2 * candidate_time(wall_s_, r.seconds, r.shapes, shapes_) + 60).get<Verdict>();
     } catch (const std::exception &error) {
         stop();
         start();

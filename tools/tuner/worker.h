@@ -33,7 +33,9 @@ struct WorkerRequest {
 };
 
 // Seconds after which a candidate is stopped: what the gate takes, and room for a machine that times it at a third of its speed for a while.
-inline double candidate_time(double gate_s, double timed_s, size_t shapes) { return gate_s + 3 * timed_s * double(shapes); }
+inline double candidate_time(double gate_s, double timed_s, const std::vector<std::string> &asked, const std::vector<std::string> &all) {
+    return gate_s + 3 * timed_s * double((asked.empty() ? all : asked).size());
+}
 
 struct ShapeTime {
     std::string shape;
