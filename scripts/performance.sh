@@ -24,10 +24,9 @@ peer=(--peer torch --peer-python "$python")
 if wanted kernels; then
     run kernels --threads 1 --shapes speed-table "${peer[@]}" --peer-forms eager,compiled,bf16,formula --plot "$out/roofline.svg"
 fi
-# Two cores for the products, to hold against one.
+# The products on two cores, in turn with one.
 if wanted threads; then
-    run gemm-1 --threads 1 --filter 'gemm_*' --shapes speed-table
-    run gemm-2 --threads 2 --filter 'gemm_*' --shapes speed-table
+    run gemm-2 --threads 2 --scaling --filter 'gemm_*' --shapes speed-table
 fi
 # Whole training steps on two cores; a process each, so that memory is that of one model.
 if wanted steps; then

@@ -36,7 +36,7 @@ struct Options {
     std::string output, plot;
     int samples = 9;
     double least_seconds = 0.02;
-    bool cold = false, list = false;
+    bool cold = false, list = false, scaling = false;
     PeerOptions peer;
 };
 
@@ -111,18 +111,33 @@ void list(const std::vector<Choice> &choices, bool as_json) {
     if (as_json) std::puts(all.dump(2).c_str());
 }
 
-// One workload of a group: where its samplers stand, ours first and then those of the peer's forms.
+// One workload of a group: where its samplers stand, ours first, then ours on one thread and those of the peer's forms.
 struct Timing {
     Result result;
     size_t ours;
+    std::optional<size_t> one_thread;
     std::vector<std::tuple<std::string, size_t, int64_t>> peers;  // form, sampler, the peer's number for it
 };
 
+Sampler sampler(const std::function<void()> &call, const Options &options) {
+    return options.cold ? cold_sampler(call, options.least_seconds) : warm_sampler(call, options.least_seconds);
+}
+
+Sampler on_one_thread(Sampler sampler) {
+    return [sampler = std::move(sampler), all = thread_count()] {
+        set_thread_count(1);
+        const Sample sample = sampler();
+        set_thread_count(all);
+        return sample;
+    };
+}
+
 // Nothing when this build lacks what the workload needs (said, and the others are timed).
-std::optional<Result> make_result(const Choice &choice, const Options &options, const Limits &limits) {
+std::optional<Result> make_result(const Choice &choice, const Options &options, Limits &limits) {
     try {
         Result result;
         result.work = choice.maker->make(choice.shape);
+        if (!options.cold) limits.measure_last_cache(result.work.bytes);
         result.name = result.work.name() + (options.cold ? "/cold" : "");
         result.cold = options.cold;
         result.bound = bound_of(result.work, limits, options.cold);
@@ -133,9 +148,9 @@ std::optional<Result> make_result(const Choice &choice, const Options &options, 
     }
 }
 
-std::vector<Result> run(const std::vector<Choice> &choices, const Options &options, const Limits &limits, TorchOperators *torch, bool print) {
+std::vector<Result> run(const std::vector<Choice> &choices, const Options &options, Limits &limits, TorchOperators *torch, bool print) {
     std::vector<Result> results;
-    if (print) std::fputs(table_head(torch && torch->ready()).c_str(), stdout);
+    if (print) std::fputs(table_head(options.scaling || (torch && torch->ready())).c_str(), stdout);
     for (size_t first = 0; first < choices.size();) {
         std::vector<Timing> group;
         std::vector<Sampler> samplers;
@@ -147,8 +162,12 @@ std::vector<Result> run(const std::vector<Choice> &choices, const Options &optio
             if (!result) continue;
             bytes += result->work.bytes;
             const auto call = std::exchange(result->work.run, {});
-            Timing timing{std::move(*result), samplers.size(), {}};
-            samplers.push_back(options.cold ? cold_sampler(call, options.least_seconds) : warm_sampler(call, options.least_seconds));
+            Timing timing{std::move(*result), samplers.size(), {}, {}};
+            samplers.push_back(sampler(call, options));
+            if (options.scaling) {
+                timing.one_thread = samplers.size();
+                samplers.push_back(on_one_thread(sampler(call, options)));
+            }
             for (const std::string &form : torch ? torch->forms() : std::vector<std::string>())
                 if (auto prepared = torch->prepare(timing.result.work, form, options.least_seconds)) {
                     timing.peers.emplace_back(form, samplers.size(), prepared->id);
@@ -160,6 +179,7 @@ std::vector<Result> run(const std::vector<Choice> &choices, const Options &optio
         const std::vector<Measurement> times = measure(samplers, options.samples);
         for (Timing &timing : group) {
             timing.result.time = times[timing.ours];
+            if (timing.one_thread) timing.result.one_thread = times[*timing.one_thread];
             for (const auto &[form, at, id] : timing.peers) {
                 const std::vector<double> seconds = times[at].seconds();
                 if (std::ranges::all_of(seconds, [](double s) { return std::isfinite(s); })) timing.result.peers[form] = times[at];
@@ -189,16 +209,18 @@ int bench(const Options &options, const Common &common) {
     if (options.compare.size() == 2) return compare_files(options, common.json);
     check(options.peer);
     if (!options.peer.name.empty() && options.cold) throw UsageError("--peer times warm calls: leave out --cold");
+    if (options.scaling && thread_count() == 1) throw UsageError("--scaling holds several threads against one: give --threads 2 or more");
     const std::vector<Choice> choices = choose(options);
     if (options.list) return list(choices, common.json), exit_done;
     const auto before = options.compare.empty() ? std::map<std::string, Timed>() : read_times(options.compare[0]);
 
     const Neighbours neighbours;
-    const Limits all = measure_limits(thread_count());
+    Limits all = measure_limits(thread_count());
     if (!common.json) std::fputs((format_limits(thread_count() == 1 ? all : measure_limits(1), all) + "\n").c_str(), stdout);
     std::unique_ptr<TorchOperators> torch;
     if (!options.peer.name.empty()) torch = std::make_unique<TorchOperators>(options.peer);
     const std::vector<Result> results = run(choices, options, all, torch.get(), !common.json);
+    if (!common.json) std::fputs(format_last_cache(all).c_str(), stdout);
     torch.reset();  // its CPU time counts as ours from here
     const double busy = neighbours.busy_cpus();
     if (busy > 0.1) spdlog::warn("warning: other programs used {:.1f} of {} CPUs during this run: its figures are too low", busy, cpu_count());
@@ -231,6 +253,7 @@ const Command command{"bench", "Time kernels and hold them against this machine'
     app.add_option("--samples", o->samples, "Samples of each, taken in turn")->check(CLI::Range(1, 1000))->group(how)->capture_default_str();
     app.add_option("--min-time", o->least_seconds, "Seconds of each sample")->check(CLI::Range(0.0, 60.0))->group(how)->capture_default_str();
     app.add_flag("--cold", o->cold, "Empty the caches before each call")->group(how);
+    app.add_flag("--scaling", o->scaling, "Time each on one thread too, in turn, and print what the others gain")->group(how);
     add_peer_options(app, o->peer, "Peer");
     app.add_option("--output", o->output, "Write the results to a file, in Google Benchmark's JSON form")->group(out);
     app.add_option("--compare", o->compare, "Hold this run against a file of --output; two files: compare them and run nothing")->expected(1, 2)->group(out);

@@ -25,7 +25,7 @@ TEST(Bench, RefusesWrongShapesFiltersAndFiles) {
     std::ofstream(folder / "bad.txt") << "gemm_nt_f32 M=8,N=8,K=8\n\ngemm_nt_f32 M=8,N=8 K=8\n";
     for (const char *arguments :
          {"--shape M=8,N=", "--shape M=0,N=1,K=1", "--shape M=8,M=8,K=1", "--shape M=8x,N=1,K=1", "--shape Z=1", "--shape M=99999999999999999999,N=1,K=1", "--filter no_such_kernel",
-          "--samples 0", "--shapes /nowhere/shapes.txt"}) {
+          "--samples 0", "--scaling --threads 1", "--shapes /nowhere/shapes.txt"}) {
         const Ran ran = run_aft(std::string("bench --list ") + arguments);
         EXPECT_EQ(ran.code, 2) << arguments;
         EXPECT_NE(ran.err.find("aft: error: "), std::string::npos) << arguments;
@@ -64,6 +64,14 @@ TEST(Bench, JsonHasGoogleBenchmarksForm) {
             for (const char *loop : {"read", "copy", "three_reads_one_write", "update"})
                 EXPECT_GT(found.at("context").at("limits").at(level).at(std::string(loop) + "_bytes_per_second").get<double>(), 0) << level << " " << loop;
     }
+}
+
+TEST(Bench, ScalingHoldsThreadsAgainstOne) {
+    const json entry = run_tiny("--threads 2 --scaling").at("benchmarks").at(0);
+    for (const char *key : {"one_thread_time", "scaling"}) EXPECT_GT(entry.at(key).get<double>(), 0) << key;
+    EXPECT_DOUBLE_EQ(entry.at("scaling").get<double>(), entry.at("one_thread_time").get<double>() / entry.at("real_time").get<double>());
+    const Ran ran = run_aft(tiny + "--threads 2 --scaling");
+    EXPECT_NE(ran.out.find("  one thread "), std::string::npos) << ran.out;
 }
 
 TEST(Bench, WritesFilesAndTable) {

@@ -19,6 +19,9 @@ namespace {
 
 constexpr int rounds = 7;
 constexpr double sample_seconds = 0.008;
+constexpr int last_cache_level = Limits::levels - 2;
+
+int64_t rounded(double bytes) { return int64_t(1) << std::lround(std::log2(std::max(bytes, 1.0))); }
 
 std::atomic<float> sink;  // results must be used, or the loops go
 
@@ -94,6 +97,16 @@ int Limits::level_of(double bytes) const {
     return level;
 }
 
+void Limits::measure_last_cache(double bytes) {
+    if (level_of(bytes) != last_cache_level || last_cache.contains(rounded(bytes))) return;
+    last_cache[rounded(bytes)] = measure_bandwidth(probes(target), threads, rounded(bytes) / threads);
+}
+
+const Bandwidth &Limits::bandwidth_for(double bytes, int level) const {
+    const auto found = level == last_cache_level ? last_cache.find(rounded(bytes)) : last_cache.end();
+    return found == last_cache.end() ? bandwidth[size_t(level)] : found->second;
+}
+
 const char *level_name(int level) {
     static const char *const names[] = {"L1", "L2", "L3", "DRAM"};
     return names[level];
@@ -139,7 +152,7 @@ std::string Bound::name() const { return by_memory ? level_name(level) : "FMA"; 
 Bound bound_of(const Workload &workload, const Limits &limits, bool cold) {
     Bound bound;
     bound.level = cold ? Limits::levels - 1 : limits.level_of(workload.bytes);
-    const double arithmetic = workload.flops / limits.fma, memory = limits.bandwidth[size_t(bound.level)].seconds(workload);
+    const double arithmetic = workload.flops / limits.fma, memory = limits.bandwidth_for(workload.bytes, bound.level).seconds(workload);
     bound.by_memory = memory > arithmetic;
     bound.seconds = std::max(arithmetic, memory);
     return bound;

@@ -6,6 +6,7 @@
 // written over without having been read is fetched first, which the bytes do not count.
 #pragma once
 #include <array>
+#include <map>
 #include <string>
 
 #include "tools/bench/workload.h"
@@ -28,7 +29,11 @@ struct Limits {
     std::array<Bandwidth, levels> bandwidth;
     std::array<int64_t, levels> capacity{};  // bytes; of memory: without bound
 
+    std::map<int64_t, Bandwidth> last_cache;           // by the bytes that the loops run over
+
     int level_of(double bytes) const;  // the lowest that holds them
+    void measure_last_cache(double bytes);  // adds what a call with so many bytes is held against, if it lies there
+    const Bandwidth &bandwidth_for(double bytes, int level) const;
 };
 
 const char *level_name(int level);  // "L1", "L2", "L3", "DRAM"

@@ -58,18 +58,28 @@ std::string format_limits(const Limits &one, const Limits &all) {
     return text;
 }
 
-std::string table_head(bool peers) {
-    return fmt::format("{:<64} {:>11} {:>7} {:>14} {:>7} of {}\n", "kernel", "time", "spread", "rate", "share", peers ? "limit / ours is faster by" : "limit");
+std::string format_last_cache(const Limits &limits) {
+    std::string text;
+    for (const auto &[bytes, b] : limits.last_cache)
+        text += fmt::format("L3 over {} MiB: read {:.1f}, copy {:.1f}, 3 reads 1 write {:.1f}, in place {:.1f} GB/s\n", bytes >> 20, b.read * 1e-9, b.copy * 1e-9, b.triad * 1e-9, b.update * 1e-9);
+    return text;
+}
+
+std::string table_head(bool ratios) {
+    return fmt::format("{:<64} {:>11} {:>7} {:>14} {:>7} of {}\n", "kernel", "time", "spread", "rate", "share", ratios ? "limit / ours is faster by" : "limit");
 }
 
 std::string table_line(const Result &result) {
     std::string text = line(result, result.name, result.time, fmt::format("{:>6.1f}% of {}", 100 * result.share(), result.bound.name()));
+    // Ratios of two medians; their spreads add.
+    const auto ratio = [&](const Measurement &time) {
+        const double r = time.centre() / result.time.centre();
+        return fmt::format("{:>6.2f} x +- {:.2f}", r, r * (time.spread() + result.time.spread()));
+    };
+    if (result.one_thread) text += line(result, "  one thread", *result.one_thread, ratio(*result.one_thread));
     for (const auto &[form, time] : result.peers) {
-        // Ratio of two medians; their spreads add.
         const auto note = result.notes.find(form);
-        text += line(result, "  torch " + form + (note == result.notes.end() || note->second.empty() ? "" : " (" + note->second + ")"), time,
-                     fmt::format("{:>6.2f} x +- {:.2f}", time.centre() / result.time.centre(),
-                                 time.centre() / result.time.centre() * (time.spread() + result.time.spread())));
+        text += line(result, "  torch " + form + (note == result.notes.end() || note->second.empty() ? "" : " (" + note->second + ")"), time, ratio(time));
     }
     return text;
 }
@@ -93,10 +103,11 @@ json bench_context(const Limits *limits, double busy_cpus) {
         context["caches"].push_back({{"type", level == 1 ? "Data" : "Unified"}, {"level", level}, {"size", cache_bytes(level)}, {"num_sharing", cache_sharing(level)}});
     if (limits) {
         json measured = {{"threads", limits->threads}, {"target", limits->target}, {"fma_flops_per_second", limits->fma}};
-        for (int level = 0; level < Limits::levels; level++) {
-            const Bandwidth &b = limits->bandwidth[size_t(level)];
-            measured[level_name(level)] = {{"read_bytes_per_second", b.read}, {"copy_bytes_per_second", b.copy}, {"three_reads_one_write_bytes_per_second", b.triad}, {"update_bytes_per_second", b.update}};
-        }
+        const auto add = [&](const std::string &name, const Bandwidth &b) {
+            measured[name] = {{"read_bytes_per_second", b.read}, {"copy_bytes_per_second", b.copy}, {"three_reads_one_write_bytes_per_second", b.triad}, {"update_bytes_per_second", b.update}};
+        };
+        for (int level = 0; level < Limits::levels; level++) add(level_name(level), limits->bandwidth[size_t(level)]);
+        for (const auto &[bytes, bandwidth] : limits->last_cache) add(fmt::format("L3 over {} MiB", bytes >> 20), bandwidth);
         context["limits"] = measured;
     }
     return context;
@@ -127,6 +138,11 @@ json to_json(const Result &result) {
                      {"limited_by", result.bound.name()},
                      {"share_of_limit", result.share()},
                      {"cache", result.cold ? "cold" : "warm"}};
+    if (result.one_thread) {
+        counters["one_thread_time"] = result.one_thread->centre() * 1e9;
+        counters["one_thread_spread"] = result.one_thread->spread();
+        counters["scaling"] = result.scaling();
+    }
     for (const auto &[form, time] : result.peers) {
         counters["torch_" + form + "_time"] = time.centre() * 1e9;
         counters["torch_" + form + "_spread"] = time.spread();

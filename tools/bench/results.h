@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,18 +19,21 @@ struct Result {
     Measurement time;
     Bound bound;
     bool cold = false;
+    std::optional<Measurement> one_thread;     // in turn with `time`, which had them all
     std::map<std::string, Measurement> peers;  // by form: "eager", "compiled" ...
     std::map<std::string, std::string> notes;  // how that form computes it: "dense", "grouped conv1d" ...
 
     double share() const { return bound.seconds / time.centre(); }  // of the limit
+    double scaling() const { return one_thread->centre() / time.centre(); }
 };
 
 std::string format_seconds(double seconds);     // "1.234 ms"
 std::string format_rate(const Workload &work, const Bound &bound, double seconds);  // in the unit of what binds: GFLOP/s or GB/s
 std::string format_limits(const Limits &one, const Limits &all);
+std::string format_last_cache(const Limits &limits);  // a line for each size that was measured
 
-std::string table_head(bool peers);
-std::string table_line(const Result &result);  // one line, and one for each peer
+std::string table_head(bool ratios);
+std::string table_line(const Result &result);  // one line, and one for one thread and for each peer
 
 // {"context": {...}, "benchmarks": [...]}
 nlohmann::json bench_context(const Limits *limits, double busy_cpus);

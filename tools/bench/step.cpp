@@ -74,7 +74,7 @@ struct Training {
 };
 
 // What was sampled, held against the limits: known when all is sampled.
-using Report = std::function<json(const Limits &, bool print)>;
+using Report = std::function<json(Limits &, bool print)>;
 
 struct Row {
     std::string form;
@@ -157,9 +157,10 @@ Report run_decode(const Options &o, const ModelConfig &config, int64_t batch) {
     const double weights = 4 * double(config.layers) * double(config.channels) * (2 * double(config.channels) + double(config.mixer == MixerKind::conv ? config.head_count() : config.channels) +
                                                                                  2 * double(config.hidden_size()) + (config.output_projection ? double(config.channels) : 0)) +
                            4 * double(config.channels * config.vocabulary);
-    return [=](const Limits &limits, bool print) {
+    return [=](Limits &limits, bool print) {
         Workload work;
         work.bytes = weights, work.flops = flops_per_token(config) * double(batch);
+        limits.measure_last_cache(weights);
         const Bound bound = bound_of(work, limits, false);
         const double seconds = time.centre(), share = bound.seconds / seconds;
         const std::string name = "decode/" + o.preset + "/batch:" + std::to_string(batch);
