@@ -180,15 +180,11 @@ def main():
     print(f"Measured {contexts[0]['date']} to {contexts[-1]['date']} on {contexts[0]['cpu_model']}, aft {contexts[0]['aft_version']}, table {contexts[0]['limits']['target']}; "
           f"other programs used {max(c['cpus_used_by_others'] for c in contexts):.2f} CPUs at most.\n")
     head("limit", *(f"{n} thread{'s' if n > 1 else ''}" for n in (1, 2)))
-    by_threads = {}
-    for c in contexts:
-        by_threads.setdefault(c["limits"]["threads"], {}).update(c["limits"])
+    by_threads = {c["limits"]["threads"]: c["limits"] for c in contexts}
     row("FMA, GFLOP/s", *(f"{by_threads[n]['fma_flops_per_second'] * 1e-9:.0f}" if n in by_threads else "-" for n in (1, 2)))
-    shared = sorted({name for limits in by_threads.values() for name in limits if name.startswith("L3 over ")}, key=lambda name: int(name.split()[2]))
     keys = ("read", "copy", "three_reads_one_write", "update")
-    for level in ("L1", "L2", "L3", *shared, "DRAM"):
-        found = (by_threads.get(n, {}).get(level) for n in (1, 2))
-        row(f"{level} read / copy / 3r1w / in place, GB/s", *(" / ".join(f"{limits[k + '_bytes_per_second'] * 1e-9:.0f}" for k in keys) if limits else "-" for limits in found))
+    for level in ("L1", "L2", "L3", "DRAM"):
+        row(f"{level} read / copy / 3r1w / in place, GB/s", *(" / ".join(f"{by_threads[n][level][k + '_bytes_per_second'] * 1e-9:.0f}" for k in keys) if n in by_threads else "-" for n in (1, 2)))
     kernel_rows(folder)
     thread_rows(folder)
     step_rows(folder)

@@ -133,14 +133,12 @@ Sampler on_one_thread(Sampler sampler) {
 }
 
 // Nothing when this build lacks what the workload needs (said, and the others are timed).
-std::optional<Result> make_result(const Choice &choice, const Options &options, Limits &limits) {
+std::optional<Result> make_result(const Choice &choice, const Options &options) {
     try {
         Result result;
         result.work = choice.maker->make(choice.shape);
-        if (!options.cold) limits.measure_last_cache(result.work.bytes);
         result.name = result.work.name() + (options.cold ? "/cold" : "");
         result.cold = options.cold;
-        result.bound = bound_of(result.work, limits, options.cold);
         return result;
     } catch (const Error &error) {
         spdlog::warn("warning: {} is left out: {}", choice.name(), error.what());
@@ -148,20 +146,22 @@ std::optional<Result> make_result(const Choice &choice, const Options &options, 
     }
 }
 
-std::vector<Result> run(const std::vector<Choice> &choices, const Options &options, Limits &limits, TorchOperators *torch, bool print) {
+std::vector<Result> run(const std::vector<Choice> &choices, const Options &options, const Limits &limits, TorchOperators *torch, bool print) {
     std::vector<Result> results;
     if (print) std::fputs(table_head(options.scaling || (torch && torch->ready())).c_str(), stdout);
     for (size_t first = 0; first < choices.size();) {
         std::vector<Timing> group;
         std::vector<Sampler> samplers;
+        LimitsInTurn in_turn(limits);
         double bytes = 0;
         for (; first < choices.size() && (group.empty() || bytes < most_bytes_together); first++) {
             const Choice &choice = choices[first];
             spdlog::debug("preparing {}", choice.name());
-            auto result = make_result(choice, options, limits);
+            auto result = make_result(choice, options);
             if (!result) continue;
             bytes += result->work.bytes;
             const auto call = std::exchange(result->work.run, {});
+            if (!options.cold) in_turn.add(result->work);
             Timing timing{std::move(*result), samplers.size(), {}, {}};
             samplers.push_back(sampler(call, options));
             if (options.scaling) {
@@ -176,9 +176,13 @@ std::vector<Result> run(const std::vector<Choice> &choices, const Options &optio
                 }
             group.push_back(std::move(timing));
         }
+        const size_t calls = samplers.size();
+        for (Sampler &sampler : in_turn.samplers()) samplers.push_back(std::move(sampler));
         const std::vector<Measurement> times = measure(samplers, options.samples);
+        const Limits seen = in_turn.seen(std::span(times).subspan(calls));
         for (Timing &timing : group) {
             timing.result.time = times[timing.ours];
+            timing.result.bound = bound_of(timing.result.work, seen, options.cold);
             if (timing.one_thread) timing.result.one_thread = times[*timing.one_thread];
             for (const auto &[form, at, id] : timing.peers) {
                 const std::vector<double> seconds = times[at].seconds();
@@ -215,12 +219,11 @@ int bench(const Options &options, const Common &common) {
     const auto before = options.compare.empty() ? std::map<std::string, Timed>() : read_times(options.compare[0]);
 
     const Neighbours neighbours;
-    Limits all = measure_limits(thread_count());
+    const Limits all = measure_limits(thread_count());
     if (!common.json) std::fputs((format_limits(thread_count() == 1 ? all : measure_limits(1), all) + "\n").c_str(), stdout);
     std::unique_ptr<TorchOperators> torch;
     if (!options.peer.name.empty()) torch = std::make_unique<TorchOperators>(options.peer);
     const std::vector<Result> results = run(choices, options, all, torch.get(), !common.json);
-    if (!common.json) std::fputs(format_last_cache(all).c_str(), stdout);
     torch.reset();  // its CPU time counts as ours from here
     const double busy = neighbours.busy_cpus();
     if (busy > 0.1) spdlog::warn("warning: other programs used {:.1f} of {} CPUs during this run: its figures are too low", busy, cpu_count());

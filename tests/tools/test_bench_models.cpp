@@ -62,13 +62,13 @@ TEST(BenchWorkloads, EveryShippedListIsTaken) {
 TEST(BenchStep, CountsTheModelsFlops) {
     const json found = benchmarks_of("bench step --preset tiny-local --context 64 --batch 1 2 --samples 3 --threads 1");
     ASSERT_EQ(found.at("benchmarks").size(), 2u);
-    const double peak = found.at("context").at("limits").at("fma_flops_per_second");
     double batch = 0;
     for (const json &entry : found.at("benchmarks")) {
         batch++;
         EXPECT_EQ(entry.at("name"), "step/tiny-local/batch:" + std::to_string(int(batch)) + "/context:64/aft");
         EXPECT_EQ(entry.at("samples"), 3);
-        const double seconds = entry.at("real_time").get<double>() * 1e-9, tokens = 64 * batch;
+        const double seconds = entry.at("real_time").get<double>() * 1e-9, tokens = 64 * batch, peak = entry.at("fma_peak_in_turn");
+        EXPECT_LE(peak, 1.5 * found.at("context").at("limits").at("fma_flops_per_second").get<double>());  // the same unit; that one is the best of some
         EXPECT_NEAR(entry.at("tokens_per_second").get<double>() * seconds, tokens, 1e-6 * tokens);
         // 3 (22 C^2 L + 512 C + band) flops a token, band = 4 s C L: the model of recipes/tiny-local.toml.
         const double L = 4, C = 128, s = 32, flops = 3 * (22 * C * C * L + 512 * C + 4 * s * C * L);

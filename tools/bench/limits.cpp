@@ -5,6 +5,7 @@
 #include <cmath>
 #include <ctime>
 #include <limits>
+#include <memory>
 #include <numeric>
 
 #include "aft/tensor.h"
@@ -17,9 +18,8 @@
 namespace aft::tool {
 namespace {
 
-constexpr int rounds = 7;
+constexpr int rounds = 7, memory_rounds = 3;  // a pass over memory takes longer than a sample
 constexpr double sample_seconds = 0.008;
-constexpr int last_cache_level = Limits::levels - 2;
 
 int64_t rounded(double bytes) { return int64_t(1) << std::lround(std::log2(std::max(bytes, 1.0))); }
 
@@ -42,40 +42,48 @@ double thread_seconds() {
     return double(t.tv_sec) + 1e-9 * double(t.tv_nsec);
 }
 
-// Best of the rounds' times per call of `task` on each thread: a limit is what the machine can do when it is left alone.
-double seconds_per_call(int threads, const std::function<void(int)> &task) {
-    int64_t calls = 1;
-    const auto run = [&] {
-        const double start = now();
-        on_all_threads(threads, [&](int thread) {
-            for (int64_t n = 0; n < calls; n++) task(thread);
-        });
-        return now() - start;
-    };
-    double spent = run();
-    for (spent = run(); spent < 0.5 * sample_seconds; spent = run()) calls = std::max(2 * calls, int64_t(double(calls) * sample_seconds / (spent + 1e-6) * 0.9));
-    std::vector<double> times = {spent};
-    for (int round = 1; round < rounds; round++) times.push_back(run());
-    return *std::ranges::min_element(times) / double(calls);
+// Flops per second, by each thread's own CPU time: the loop touches no memory, so that what other programs take of the CPU is no
+// part of the limit.
+double fma_rate(const Probes &probe, int threads) {
+    constexpr int64_t repeats = 10'000;
+    std::vector<double> rates(static_cast<size_t>(threads));
+    on_all_threads(threads, [&](int thread) {
+        const double start = thread_seconds();
+        double spent = 0, flops = 0;
+        for (; spent < sample_seconds; spent = thread_seconds() - start) sink = probe.fma(repeats), flops += double(repeats * probe.flops_per_repeat);
+        rates[size_t(thread)] = flops / spent;
+    });
+    return std::accumulate(rates.begin(), rates.end(), 0.0);
 }
 
-Bandwidth measure_bandwidth(const Probes &probe, int threads, int64_t bytes_per_thread) {
-    const int64_t floats = std::max(bytes_per_thread / 4 / (4 * probe_step), int64_t(1)) * 4 * probe_step, half = floats / 2, quarter = floats / 4;
-    std::vector<Tensor> data;
-    for (int thread = 0; thread < threads; thread++) data.emplace_back(Shape{floats});
-    on_all_threads(threads, [&](int thread) {
-        Tensor mine = data[size_t(thread)];
-        mine.fill(0.1f);  // first touch: pages near the thread's CPU
-    });
-    const auto rate = [&](int64_t used, const std::function<float(float *)> &loop) {
-        return double(threads) * double(used) * 4 / seconds_per_call(threads, [&](int thread) { sink = loop(data[size_t(thread)].data()); });
+// Samplers of the seconds per byte of the four loops, in the order of Bandwidth.
+std::vector<Sampler> streams(const Probes &probe, int threads, int64_t bytes) {
+    constexpr int64_t least_bytes = 4 << 20;  // of a call: starting the threads shall not count
+    const int64_t floats = std::max(bytes / threads / 4 / (4 * probe_step), int64_t(1)) * 4 * probe_step, half = floats / 2, quarter = floats / 4;
+    const int64_t passes = std::max(least_bytes / (4 * floats), int64_t(1));
+    const auto data = std::make_shared<std::vector<Tensor>>();
+    for (int thread = 0; thread < threads; thread++) data->emplace_back(Shape{floats});
+    on_all_threads(threads, [&](int thread) { (*data)[size_t(thread)].fill(0.1f); });  // first touch: pages near the thread's CPU
+    const auto stream = [&](int64_t used, const std::function<float(float *)> &loop) -> Sampler {
+        const auto run = [=] {
+            on_all_threads(threads, [&](int thread) {
+                for (int64_t n = 0; n < passes; n++) sink = loop((*data)[size_t(thread)].data());
+            });
+        };
+        return [sampler = warm_sampler(run, sample_seconds), touched = double(threads * passes * used) * 4] {
+            Sample sample = sampler();
+            sample.seconds /= touched;
+            return sample;
+        };
     };
-    Bandwidth found;
-    found.read = rate(floats, [&](float *p) { return probe.read(p, floats); });
-    found.copy = rate(2 * half, [&](float *p) { return probe.copy(p, p + half, half); });
-    found.triad = rate(4 * quarter, [&](float *p) { return probe.triad(p, p + quarter, p + 2 * quarter, p + 3 * quarter, quarter); });
-    found.update = rate(2 * half, [&](float *p) { return probe.update(p, half); });
-    return found;
+    return {stream(floats, [=](float *p) { return probe.read(p, floats); }), stream(2 * half, [=](float *p) { return probe.copy(p, p + half, half); }),
+            stream(4 * quarter, [=](float *p) { return probe.triad(p, p + quarter, p + 2 * quarter, p + 3 * quarter, quarter); }),
+            stream(2 * half, [=](float *p) { return probe.update(p, half); })};
+}
+
+template <class Seconds>
+Bandwidth bandwidth(std::span<const Measurement> times, Seconds seconds) {
+    return {1 / seconds(times[0]), 1 / seconds(times[1]), 1 / seconds(times[2]), 1 / seconds(times[3])};
 }
 
 }  // namespace
@@ -97,37 +105,14 @@ int Limits::level_of(double bytes) const {
     return level;
 }
 
-void Limits::measure_last_cache(double bytes) {
-    if (level_of(bytes) != last_cache_level || last_cache.contains(rounded(bytes))) return;
-    last_cache[rounded(bytes)] = measure_bandwidth(probes(target), threads, rounded(bytes) / threads);
-}
-
-const Bandwidth &Limits::bandwidth_for(double bytes, int level) const {
-    const auto found = level == last_cache_level ? last_cache.find(rounded(bytes)) : last_cache.end();
-    return found == last_cache.end() ? bandwidth[size_t(level)] : found->second;
-}
-
 const char *level_name(int level) {
     static const char *const names[] = {"L1", "L2", "L3", "DRAM"};
     return names[level];
 }
 
-// By each thread's own CPU time: the loop touches no memory, so that what other programs take of the CPU is no part of the limit.
 double measure_fma_peak(int threads) {
-    threads = std::min(threads, thread_count());
-    const Probes &probe = probes(kernels().target);
-    constexpr int64_t repeats = 10'000;
-    std::vector<double> rates(static_cast<size_t>(threads));
     double best = 0;
-    for (int round = 0; round < rounds; round++) {
-        on_all_threads(threads, [&](int thread) {
-            const double start = thread_seconds();
-            double spent = 0, flops = 0;
-            for (; spent < sample_seconds; spent = thread_seconds() - start) sink = probe.fma(repeats), flops += double(repeats * probe.flops_per_repeat);
-            rates[size_t(thread)] = flops / spent;
-        });
-        best = std::max(best, std::accumulate(rates.begin(), rates.end(), 0.0));
-    }
+    for (int round = 0; round < rounds; round++) best = std::max(best, fma_rate(probes(kernels().target), std::min(threads, thread_count())));
     return best;
 }
 
@@ -142,7 +127,7 @@ Limits measure_limits(int threads) {
         limits.capacity[size_t(level)] = memory ? std::numeric_limits<int64_t>::max() : cache_bytes(level + 1, threads);
         // Half way (in powers) between this level's edges; memory: far beyond the last cache.
         const double total = memory ? std::max(8.0 * double(below), 256.0 * (1 << 20)) : std::sqrt(double(below) * double(limits.capacity[size_t(level)]));
-        limits.bandwidth[size_t(level)] = measure_bandwidth(probes(kernels().target), threads, int64_t(total / threads));
+        limits.bandwidth[size_t(level)] = bandwidth(measure(streams(probes(limits.target), threads, int64_t(total)), memory ? memory_rounds : rounds), [](const Measurement &m) { return m.best(); });
     }
     return limits;
 }
@@ -152,10 +137,33 @@ std::string Bound::name() const { return by_memory ? level_name(level) : "FMA"; 
 Bound bound_of(const Workload &workload, const Limits &limits, bool cold) {
     Bound bound;
     bound.level = cold ? Limits::levels - 1 : limits.level_of(workload.bytes);
-    const double arithmetic = workload.flops / limits.fma, memory = limits.bandwidth_for(workload.bytes, bound.level).seconds(workload);
+    const auto found = cold ? limits.in_turn.end() : limits.in_turn.find(rounded(workload.bytes));
+    const Bandwidth &bandwidth = found == limits.in_turn.end() ? limits.bandwidth[size_t(bound.level)] : found->second;
+    const double arithmetic = workload.flops / limits.fma, memory = bandwidth.seconds(workload);
     bound.by_memory = memory > arithmetic;
     bound.seconds = std::max(arithmetic, memory);
     return bound;
+}
+
+void LimitsInTurn::add(const Workload &workload) {
+    if (bound_of(workload, best_, false).by_memory) footprints_.insert(rounded(workload.bytes));
+}
+
+std::vector<Sampler> LimitsInTurn::samplers() const {
+    const Probes &probe = probes(best_.target);
+    std::vector<Sampler> all = {[&probe, threads = best_.threads] { return Sample{1 / fma_rate(probe, threads), 1}; }};
+    for (const int64_t bytes : footprints_)
+        for (Sampler &stream : streams(probe, best_.threads, bytes)) all.push_back(std::move(stream));
+    return all;
+}
+
+Limits LimitsInTurn::seen(std::span<const Measurement> times) const {
+    const auto median = [](const Measurement &m) { return m.centre(); };
+    Limits limits = best_;
+    limits.fma = 1 / median(times[0]);
+    size_t at = 1;
+    for (const int64_t bytes : footprints_) limits.in_turn[bytes] = bandwidth(times.subspan(at, 4), median), at += 4;
+    return limits;
 }
 
 }  // namespace aft::tool

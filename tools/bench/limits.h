@@ -7,8 +7,12 @@
 #pragma once
 #include <array>
 #include <map>
+#include <set>
+#include <span>
 #include <string>
+#include <vector>
 
+#include "tools/bench/measure.h"
 #include "tools/bench/workload.h"
 
 namespace aft::tool {
@@ -29,18 +33,17 @@ struct Limits {
     std::array<Bandwidth, levels> bandwidth;
     std::array<int64_t, levels> capacity{};  // bytes; of memory: without bound
 
-    std::map<int64_t, Bandwidth> last_cache;           // by the bytes that the loops run over
+    std::map<int64_t, Bandwidth> in_turn;     // by the bytes that the loops ran over; see LimitsInTurn
 
     int level_of(double bytes) const;  // the lowest that holds them
-    void measure_last_cache(double bytes);  // adds what a call with so many bytes is held against, if it lies there
-    const Bandwidth &bandwidth_for(double bytes, int level) const;
 };
 
 const char *level_name(int level);  // "L1", "L2", "L3", "DRAM"
 
 double measure_fma_peak(int threads);  // of the kernel table in use; flops per second
 
-// All limits for `threads` threads, each with data of its own. Takes a second or two.
+// All limits of the kernel table in use for `threads` threads, each with data of its own, at their best: what the machine does
+// when it is left alone. Takes a second or two.
 Limits measure_limits(int threads);
 
 struct Bound {
@@ -51,5 +54,19 @@ struct Bound {
     std::string name() const;  // "FMA", "L2", "DRAM" ...
 };
 Bound bound_of(const Workload &workload, const Limits &limits, bool cold);
+
+// The limits that bind some calls, as samplers to be measured in turn with them; the medians are what the machine gave meanwhile.
+class LimitsInTurn {
+public:
+    explicit LimitsInTurn(const Limits &best) : best_(best) {}
+
+    void add(const Workload &workload);      // data in the caches
+    std::vector<Sampler> samplers() const;   // the first is the FMA peak's
+    Limits seen(std::span<const Measurement> times) const;  // of those samplers
+
+private:
+    const Limits best_;
+    std::set<int64_t> footprints_;  // bytes
+};
 
 }  // namespace aft::tool

@@ -58,13 +58,6 @@ std::string format_limits(const Limits &one, const Limits &all) {
     return text;
 }
 
-std::string format_last_cache(const Limits &limits) {
-    std::string text;
-    for (const auto &[bytes, b] : limits.last_cache)
-        text += fmt::format("L3 over {} MiB: read {:.1f}, copy {:.1f}, 3 reads 1 write {:.1f}, in place {:.1f} GB/s\n", bytes >> 20, b.read * 1e-9, b.copy * 1e-9, b.triad * 1e-9, b.update * 1e-9);
-    return text;
-}
-
 std::string table_head(bool ratios) {
     return fmt::format("{:<64} {:>11} {:>7} {:>14} {:>7} of {}\n", "kernel", "time", "spread", "rate", "share", ratios ? "limit / ours is faster by" : "limit");
 }
@@ -103,11 +96,10 @@ json bench_context(const Limits *limits, double busy_cpus) {
         context["caches"].push_back({{"type", level == 1 ? "Data" : "Unified"}, {"level", level}, {"size", cache_bytes(level)}, {"num_sharing", cache_sharing(level)}});
     if (limits) {
         json measured = {{"threads", limits->threads}, {"target", limits->target}, {"fma_flops_per_second", limits->fma}};
-        const auto add = [&](const std::string &name, const Bandwidth &b) {
-            measured[name] = {{"read_bytes_per_second", b.read}, {"copy_bytes_per_second", b.copy}, {"three_reads_one_write_bytes_per_second", b.triad}, {"update_bytes_per_second", b.update}};
-        };
-        for (int level = 0; level < Limits::levels; level++) add(level_name(level), limits->bandwidth[size_t(level)]);
-        for (const auto &[bytes, bandwidth] : limits->last_cache) add(fmt::format("L3 over {} MiB", bytes >> 20), bandwidth);
+        for (int level = 0; level < Limits::levels; level++) {
+            const Bandwidth &b = limits->bandwidth[size_t(level)];
+            measured[level_name(level)] = {{"read_bytes_per_second", b.read}, {"copy_bytes_per_second", b.copy}, {"three_reads_one_write_bytes_per_second", b.triad}, {"update_bytes_per_second", b.update}};
+        }
         context["limits"] = measured;
     }
     return context;

@@ -30,7 +30,6 @@ struct Result {
 std::string format_seconds(double seconds);     // "1.234 ms"
 std::string format_rate(const Workload &work, const Bound &bound, double seconds);  // in the unit of what binds: GFLOP/s or GB/s
 std::string format_limits(const Limits &one, const Limits &all);
-std::string format_last_cache(const Limits &limits);  // a line for each size that was measured
 
 std::string table_head(bool ratios);
 std::string table_line(const Result &result);  // one line, and one for one thread and for each peer

@@ -73,9 +73,6 @@ struct Training {
     }
 };
 
-// What was sampled, held against the limits: known when all is sampled.
-using Report = std::function<json(Limits &, bool print)>;
-
 struct Row {
     std::string form;
     Measurement time;
@@ -89,7 +86,7 @@ std::vector<std::string> peer_command(const Options &o, const ModelConfig &c, in
             "--batch",   text(batch),    "--threads", text(thread_count()), "--dropout", fmt::format("{}", c.dropout)};
 }
 
-Report run_step(const Options &o, const ModelConfig &config, int64_t batch) {
+json run_step(const Options &o, const ModelConfig &config, int64_t batch, const Limits &best, bool print) {
     reset_peak_memory();
     Training training(config, batch);
     training.step(), training.step();
@@ -105,7 +102,11 @@ Report run_step(const Options &o, const ModelConfig &config, int64_t batch) {
                 spdlog::warn("warning: no peer torch {}: {}", form, error.what());
             }
         }
+    const LimitsInTurn in_turn(best);
+    const std::vector<Sampler> limit = in_turn.samplers();
+    std::vector<Measurement> peak(1);
     for (int sample = 0; sample < o.samples; sample++) {
+        peak[0].samples.push_back(limit[0]());
         rows[0].time.samples.push_back({training.step(), 1});
         for (size_t p = 0; p < peers.size(); p++) {
             if (!peers[p]) continue;
@@ -122,56 +123,59 @@ Report run_step(const Options &o, const ModelConfig &config, int64_t batch) {
     rows[0].memory = double(peak_memory_bytes());
     const double tokens = double(batch * config.context), flops = 3 * flops_per_token(config) * tokens;
     const std::string name = "step/" + o.preset + "/batch:" + std::to_string(batch) + "/context:" + std::to_string(config.context);
-    return [=](const Limits &limits, bool print) {
-        json entries = json::array();
-        for (const Row &row : rows) {
-            if (row.time.samples.empty()) continue;
-            const double seconds = row.time.centre(), share = flops / seconds / limits.fma, ratio = rows[0].time.centre() > 0 ? seconds / rows[0].time.centre() : 0;
-            entries.push_back(benchmark_entry(name + "/" + row.form, row.time,
-                                              {{"tokens_per_second", tokens / seconds}, {"model_flops_utilisation", share}, {"peak_memory_bytes", row.memory}, {"time_over_ours", ratio}}));
-            if (print)
-                fmt::print("{:<44} {:<36} {:>9.0f} tokens/s  {:>6.1f} ms  spread {:>4.1f} %  {:>5.1f} % of FMA peak  {:>6.2f} GB{}\n", name, row.form, tokens / seconds, 1e3 * seconds,
-                           100 * row.time.spread(), 100 * share, row.memory * 1e-9, &row == &rows[0] ? "" : fmt::format("  we are {:.2f} x", ratio));
-        }
-        std::fflush(stdout);
-        return entries;
-    };
+    const double fma = in_turn.seen(peak).fma;
+    json entries = json::array();
+    for (const Row &row : rows) {
+        if (row.time.samples.empty()) continue;
+        const double seconds = row.time.centre(), share = flops / seconds / fma, ratio = rows[0].time.centre() > 0 ? seconds / rows[0].time.centre() : 0;
+        entries.push_back(benchmark_entry(name + "/" + row.form, row.time,
+                                          {{"tokens_per_second", tokens / seconds}, {"model_flops_utilisation", share}, {"fma_peak_in_turn", fma}, {"peak_memory_bytes", row.memory}, {"time_over_ours", ratio}}));
+        if (print)
+            fmt::print("{:<44} {:<36} {:>9.0f} tokens/s  {:>6.1f} ms  spread {:>4.1f} %  {:>5.1f} % of FMA peak  {:>6.2f} GB{}\n", name, row.form, tokens / seconds, 1e3 * seconds,
+                       100 * row.time.spread(), 100 * share, row.memory * 1e-9, &row == &rows[0] ? "" : fmt::format("  we are {:.2f} x", ratio));
+    }
+    std::fflush(stdout);
+    return entries;
 }
 
-Report run_decode(const Options &o, const ModelConfig &config, int64_t batch) {
+json run_decode(const Options &o, const ModelConfig &config, int64_t batch, const Limits &best, bool print) {
     LanguageModel model(config);
     model.initialise(1);
     Decoder decoder = model.decoder(batch);
     const Tensor prompt = random_tokens({batch, std::min<int64_t>(config.context / 2, 256)}, int32_t(config.vocabulary), 1), token = random_tokens({batch}, int32_t(config.vocabulary), 2);
     decoder.prefill(prompt);
-    const auto sampler = [&] {  // 16 tokens at a time
-        if (decoder.position() + 16 > config.context) decoder.reset(), decoder.prefill(prompt);
+    // The first of a sample finds the caches as the limits' loops leave them.
+    const int64_t together = std::min<int64_t>(32, config.context - prompt.size(1));
+    const Sampler sampler = [&] {
+        if (decoder.position() + together > config.context) decoder.reset(), decoder.prefill(prompt);
         const double start = now();
-        for (int n = 0; n < 16; n++) decoder.step(token);
-        return Sample{(now() - start) / 16, 16};
+        for (int64_t n = 0; n < together; n++) decoder.step(token);
+        return Sample{(now() - start) / double(together), together};
     };
     sampler();
-    Measurement time;
-    for (int sample = 0; sample < 4 * o.samples; sample++) time.samples.push_back(sampler());
     // Every weight of the linear layers is read once a step, whatever the batch.
     const double weights = 4 * double(config.layers) * double(config.channels) * (2 * double(config.channels) + double(config.mixer == MixerKind::conv ? config.head_count() : config.channels) +
                                                                                  2 * double(config.hidden_size()) + (config.output_projection ? double(config.channels) : 0)) +
                            4 * double(config.channels * config.vocabulary);
-    return [=](Limits &limits, bool print) {
-        Workload work;
-        work.bytes = weights, work.flops = flops_per_token(config) * double(batch);
-        limits.measure_last_cache(weights);
-        const Bound bound = bound_of(work, limits, false);
-        const double seconds = time.centre(), share = bound.seconds / seconds;
-        const std::string name = "decode/" + o.preset + "/batch:" + std::to_string(batch);
-        if (print) {
-            fmt::print("{:<44} {:>9.0f} tokens/s  {:>8.1f} a sequence  {:>7.3f} ms a token  spread {:>4.1f} %  {:>5.1f} % of {} ({:.0f} MB of weights)\n", name, double(batch) / seconds, 1 / seconds,
-                       1e3 * seconds, 100 * time.spread(), 100 * share, bound.name(), 1e-6 * weights);
-            std::fflush(stdout);
-        }
-        return json::array({benchmark_entry(name, time, {{"tokens_per_second", double(batch) / seconds}, {"tokens_per_second_of_a_sequence", 1 / seconds},
-                                                         {"weight_bytes", weights}, {"limited_by", bound.name()}, {"share_of_limit", share}, {"share_of_fma_peak", work.flops / seconds / limits.fma}})});
-    };
+    Workload work;
+    work.bytes = weights, work.flops = flops_per_token(config) * double(batch);
+    LimitsInTurn in_turn(best);
+    in_turn.add(work);
+    std::vector<Sampler> samplers = in_turn.samplers();
+    samplers.insert(samplers.begin(), sampler);
+    const std::vector<Measurement> times = measure(samplers, 2 * o.samples);
+    const Measurement &time = times[0];
+    const Limits limits = in_turn.seen(std::span(times).subspan(1));
+    const Bound bound = bound_of(work, limits, false);
+    const double seconds = time.centre(), share = bound.seconds / seconds;
+    const std::string name = "decode/" + o.preset + "/batch:" + std::to_string(batch);
+    if (print) {
+        fmt::print("{:<44} {:>9.0f} tokens/s  {:>8.1f} a sequence  {:>7.3f} ms a token  spread {:>4.1f} %  {:>5.1f} % of {} ({:.0f} MB of weights)\n", name, double(batch) / seconds, 1 / seconds,
+                   1e3 * seconds, 100 * time.spread(), 100 * share, bound.name(), 1e-6 * weights);
+        std::fflush(stdout);
+    }
+    return json::array({benchmark_entry(name, time, {{"tokens_per_second", double(batch) / seconds}, {"tokens_per_second_of_a_sequence", 1 / seconds},
+                                                     {"weight_bytes", weights}, {"limited_by", bound.name()}, {"share_of_limit", share}, {"share_of_fma_peak", work.flops / seconds / limits.fma}})});
 }
 
 // From the program's start to its first byte of text, with the model's file in the page cache.
@@ -183,23 +187,17 @@ json run_startup(const Options &o, const ModelConfig &config, bool print) {
     return benchmark_entry(name, time, {{"parameters", parameter_count(config)}});
 }
 
-using Runner = Report (*)(const Options &, const ModelConfig &, int64_t);
+using Runner = json (*)(const Options &, const ModelConfig &, int64_t batch, const Limits &best, bool print);
 
 int run(const Options &o, const Common &common, Runner runner) {
     check(o.peer);
     if (std::ranges::count(o.peer.forms, "formula")) throw UsageError("--peer-forms: 'formula' is a form of operators, not of whole models");
     const ModelConfig config = model_of(o);
     const Neighbours neighbours;
-    Limits limits = measure_limits(thread_count());
-    std::vector<Report> reports;
-    for (const int64_t batch : o.batches) {
-        reports.push_back(runner(o, config, batch));
-        // The peak once more, beside the samples: other programs may have had the CPU before. A limit is the best that was seen.
-        limits.fma = std::max(limits.fma, measure_fma_peak(limits.threads));
-    }
+    const Limits limits = measure_limits(thread_count());
     json entries = json::array();
-    for (const Report &report : reports)
-        for (const json &entry : report(limits, !common.json)) entries.push_back(entry);
+    for (const int64_t batch : o.batches)
+        for (const json &entry : runner(o, config, batch, limits, !common.json)) entries.push_back(entry);
     if (o.startup) entries.push_back(run_startup(o, config, !common.json));
     const double busy = neighbours.busy_cpus();
     if (busy > 0.1) spdlog::warn("warning: other programs used {:.1f} of {} CPUs during this run: its figures are too low", busy, cpu_count());
