@@ -34,6 +34,19 @@ TEST(CommandLine, WrongUsageIsTwo) {
 
 TEST(CommandLine, FailureIsOne) { expect_error("info --target i486", 1, "i486"); }
 
+TEST(CommandLine, AResultThatIsNotWrittenIsAFailure) {
+    if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full on this machine";
+    for (const std::string command : {"info", "info --json", "op --list", "train --list"}) {
+        const Folder folder;
+        const int status = std::system((std::string(AFT_PROGRAM) + " " + command + " >/dev/full 2>" + folder.file("err")).c_str());
+        EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1) << command;
+        std::ifstream err(folder.file("err"));
+        std::string line;
+        std::getline(err, line);
+        EXPECT_TRUE(line.starts_with("aft: error: ")) << command << ": " << line;
+    }
+}
+
 // An emulated processor of 2008 stands for an old machine.
 TEST(CommandLine, AnOlderCpuIsTold) {
     if (std::system("qemu-x86_64 --version >/dev/null 2>&1") != 0) GTEST_SKIP() << "no qemu-x86_64 on this machine (Debian: qemu-user)";
@@ -50,7 +63,7 @@ TEST(CommandLine, AnOlderCpuIsTold) {
 
 TEST(CommandLine, HelpAndVersion) {
     EXPECT_TRUE(run_aft("--version").out.starts_with("aft "));
-    for (const char *command : {"", "op", "verify", "info"}) {
+    for (const char *command : {"", "train", "eval", "generate", "logits", "op", "verify", "info"}) {
         const Outcome o = run_aft(std::string(command) + " --help");
         EXPECT_EQ(o.code, 0);
         EXPECT_NE(o.out.find("Example: aft "), std::string::npos) << o.out;
