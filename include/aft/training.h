@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -106,7 +107,7 @@ struct TrainingCallbacks {
 
 struct TrainingResult {
     int64_t step = 0;
-    double loss = 0;           ///< of the last step
+    double loss = std::numeric_limits<double>::quiet_NaN();  ///< of the last step; NaN when none was left to do
     double best_loss = 0;      ///< on the validation split; NaN when there was no evaluation
     int64_t best_step = 0;
     bool interrupted = false;  ///< the stop flag was seen; the checkpoint is written

@@ -59,14 +59,33 @@ std::vector<std::string> words_of(const std::string &text) {
     return {std::istream_iterator<std::string>(in), {}};
 }
 
-// Starts a run, waits until its step 10 is saved, sends the signal, returns the status.
-int interrupt_at_step_10(const SmallRun &setup, const std::string &name, int signal) {
-    const pid_t child = start(words_of("aft train --steps 100000" + setup.keys + " --eval-every 0 --out " + setup.run(name)));
-    for (int wait = 0; wait < 3000 && !std::filesystem::exists(setup.run(name) + "/checkpoints/step-10"); wait++) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+pid_t start_long_run(const SmallRun &setup, const std::string &name) {
+    return start(words_of("aft train --steps 100000" + setup.keys + " --eval-every 0 --out " + setup.run(name)));
+}
+
+// The step of the newest checkpoint as soon as it is `step` or later; what it is after half a minute otherwise.
+int wait_for_checkpoint(const std::string &run, int step) {
+    int latest = 0;
+    for (int wait = 0; wait < 3000 && latest < step; wait++) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        const std::string name = slurp(run + "/latest");
+        if (name.starts_with("step-")) latest = std::stoi(name.substr(5));
+    }
+    return latest;
+}
+
+// Sends the signal and returns how the program ended.
+int end(pid_t child, int signal) {
     kill(child, signal);
     int status = 0;
     waitpid(child, &status, 0);
     return status;
+}
+
+int interrupt_at_step_10(const SmallRun &setup, const std::string &name, int signal) {
+    const pid_t child = start_long_run(setup, name);
+    wait_for_checkpoint(setup.run(name), 10);
+    return end(child, signal);
 }
 
 TEST(Train, KilledAndResumedRunRepeatsTheBits) {
@@ -80,6 +99,8 @@ TEST(Train, KilledAndResumedRunRepeatsTheBits) {
     Outcome resumed = run_aft("train --resume " + setup.run("killed") + " --steps " + std::to_string(steps));
     ASSERT_EQ(resumed.code, 0) << resumed.err;
     EXPECT_TRUE(holds(resumed.err, "resumed at step " + std::to_string(reached))) << resumed.err;
+    const Outcome done = run_aft("train --resume " + setup.run("killed"));
+    EXPECT_TRUE(done.code == 0 && holds(done.err, "nothing is left to do")) << done.err;
     const Outcome whole = run_aft("train --steps " + std::to_string(steps) + keys + " --out " + setup.run("whole"));
     ASSERT_EQ(whole.code, 0) << whole.err;
     EXPECT_FALSE(setup.model_of("whole", steps).empty());
@@ -95,6 +116,18 @@ TEST(Train, CtrlCSavesAndStops) {
     const size_t last = metrics.rfind("{\"step\":");
     ASSERT_NE(last, std::string::npos);
     EXPECT_EQ("step-" + std::to_string(json::parse(metrics.substr(last))["step"].get<int>()) + "\n", latest) << "the last step was not saved";
+}
+
+TEST(Train, UnderNohupAHangupIsNoEnd) {
+    const SmallRun setup;
+    const auto before = signal(SIGHUP, SIG_IGN);  // the program inherits it, as under nohup
+    const pid_t child = start_long_run(setup, "run");
+    signal(SIGHUP, before);
+    const int reached = wait_for_checkpoint(setup.run("run"), 10);
+    kill(child, SIGHUP);
+    EXPECT_GE(wait_for_checkpoint(setup.run("run"), reached + 20), reached + 20);
+    const int status = end(child, SIGTERM);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
 }
 
 TEST(Train, TrainsEvaluatesAndReports) {
