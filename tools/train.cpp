@@ -1,8 +1,10 @@
 // aft train: a run from a preset, a recipe or flags; resuming; Ctrl-C saves and stops.
 #include <spdlog/fmt/fmt.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
@@ -36,12 +38,19 @@ struct Options {
 std::atomic<bool> stop = false;
 
 // The first signal asks the trainer to save and stop; the second ends the program as usual (SA_RESETHAND). A hangup that is
-// ignored already stays so: nohup means that the run outlives its terminal.
+// ignored already stays so: nohup means that the run outlives its terminal. A pipe whose reader went away ends no run either.
 void install_signal_handlers() {
     struct sigaction action {};
-    action.sa_handler = [](int) { stop = true; };
+    action.sa_handler = [](int) {
+        stop = true;
+        const int before = errno;
+        static constexpr char said[] = "\naft: saving behind this step; a second signal ends at once\n";
+        (void)!write(STDERR_FILENO, said, sizeof said - 1);
+        errno = before;
+    };
     action.sa_flags = int(SA_RESETHAND);
     for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
+    signal(SIGPIPE, SIG_IGN);
     struct sigaction hangup {};
     sigaction(SIGHUP, nullptr, &hangup);
     if (hangup.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);

@@ -130,6 +130,13 @@ TEST(Train, UnderNohupAHangupIsNoEnd) {
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
 }
 
+TEST(Train, AReaderThatGoesAwayEndsNoRun) {
+    const SmallRun setup;
+    const std::string command = std::string(AFT_PROGRAM) + " train --steps 20 --verbose" + setup.keys + " --out " + setup.run("run") + " 2>&1 | true";
+    ASSERT_EQ(std::system(command.c_str()), 0);
+    EXPECT_GE(wait_for_checkpoint(setup.run("run"), 20), 20);
+}
+
 TEST(Train, TrainsEvaluatesAndReports) {
     const SmallRun setup;
     const Outcome trained = run_aft("train --json --quiet --steps 40 --learning-rate 0.01 --seed 3" + setup.keys + " --out " + setup.run("run"));
