@@ -123,6 +123,7 @@ TEST(Op, RefusesTensorsByName) {
         std::fill_n(wide.data<double>(), wide.elements(), 0.0);
         expect_refused(with(activations(), name, wide), simple, 1, std::string("'") + name + "'");
     }
+    expect_refused(with(activations(), "query", values({0, T, C}, 1)), simple, 1, "'query' has the shape [0, 5, 3]; it must be [B, T, C] = [1 or more");
     expect_refused(activations(), "--set variant=full", 1, "'position_bias'");
     expect_refused(with(activations(), "position_bias", values({T + 1, T + 1}, 1)), "--set variant=full", 1, "'position_bias'");
     expect_refused(with(activations(), "position_bias", values({T, T + 1}, 1)), "--set variant=full", 1, "'position_bias'");
