@@ -1,7 +1,9 @@
 // Sampling, and generation against the parallel logits of the same text.
 #include "aft/generate.h"
 
+#include <algorithm>
 #include <cmath>
+#include <thread>
 
 #include "tests/runtime/test_files.h"
 
@@ -104,6 +106,15 @@ TEST(Generate, ASeedIsAText) {
     EXPECT_EQ(generated(model, "a", 20, {.seed = 5}), text);
     EXPECT_NE(generated(model, "a", 20, {.seed = 6}), text);
     EXPECT_EQ(generated(model, "a", 7, {.seed = 5}), text.substr(0, 7));
+}
+
+TEST(Generate, ThreadsShareAModel) {
+    const LanguageModel model = byte_model(MixerKind::local);
+    std::vector<std::string> texts(4);
+    std::vector<std::thread> threads;
+    for (size_t n = 0; n < texts.size(); n++) threads.emplace_back([&, n] { texts[n] = generated(model, "a", 100, {.seed = n}); });
+    for (std::thread &thread : threads) thread.join();
+    for (size_t n = 0; n < texts.size(); n++) EXPECT_EQ(texts[n], generated(model, "a", 100, {.seed = n})) << n;
 }
 
 TEST(Generate, StopsAtTheEndOfTheContextOrWhenItIsTold) {
