@@ -38,7 +38,8 @@ double expected(const TensorMap &in, int64_t b, int64_t t, int64_t c, bool causa
     return num / den / (1 + std::exp(-at("query", t)));
 }
 
-void expect_output(const TensorMap &in, const std::string &settings, bool causal, Bias w) {
+// `whole` is `in` with a key for every channel.
+void expect_output(const TensorMap &in, const std::string &settings, bool causal, Bias w, const TensorMap &whole) {
     const Folder folder;
     write_safetensors(folder.file("in"), in);
     const Outcome o = run_aft("op mixer --input " + folder.file("in") + " --output " + folder.file("out") + " " + settings);
@@ -49,8 +50,9 @@ void expect_output(const TensorMap &in, const std::string &settings, bool causal
     ASSERT_EQ(y.shape(), (Shape{B, T, C}));
     for (int64_t b = 0; b < B; b++)
         for (int64_t t = 0; t < T; t++)
-            for (int64_t c = 0; c < C; c++) EXPECT_NEAR(y.data()[(b * T + t) * C + c], expected(in, b, t, c, causal, w), 2e-6) << settings << " " << b << t << c;
+            for (int64_t c = 0; c < C; c++) EXPECT_NEAR(y.data()[(b * T + t) * C + c], expected(whole, b, t, c, causal, w), 2e-6) << settings << " " << b << t << c;
 }
+void expect_output(const TensorMap &in, const std::string &settings, bool causal, Bias w) { expect_output(in, settings, causal, w, in); }
 
 double no_bias(int64_t, int64_t) { return 0; }
 double dense_bias(int64_t t, int64_t s) { return std::sin(4 + 1.7 * double(t * T + s)); }
@@ -73,6 +75,33 @@ TEST(Op, LocalIsTheFormula) {
     expect_output(in, "--set variant=local --set window=2 --set causal=true", true, local_bias);
     expect_output(in, "--set variant=local --set window=2", false, local_bias);
     expect_output(in, "--set variant=local --set window=0", false, no_bias);
+}
+
+TEST(Op, FactorisedBiasIsAProduct) {
+    const TensorMap in = with(with(activations(), "bias_u", values({T, 2}, 5)), "bias_v", values({T, 2}, 6));
+    const Bias product = [](int64_t t, int64_t s) { return std::sin(5 + 1.7 * 2 * t) * std::sin(6 + 1.7 * 2 * s) + std::sin(5 + 1.7 * (2 * t + 1)) * std::sin(6 + 1.7 * (2 * s + 1)); };
+    expect_output(in, "--set variant=full --set causal=true", true, product);
+}
+
+// One head: its key counts for every channel, its three taps for the offsets -2 ... 0 (causal) or -1 ... 1.
+TEST(Op, ConvIsTheFormula) {
+    TensorMap whole = activations();
+    TensorMap in = with(with(activations(), "key", values({B, T, 1}, 2)), "filter", values({1, 3}, 4));
+    for (int64_t n = 0; n < B * T * C; n++) whole.at("key").data()[n] = in.at("key").data()[n / C];
+    static const auto tap = [](int64_t j) { return j >= 0 && j < 3 ? std::sin(4 + 1.7 * double(j)) : 0; };
+    expect_output(in, "--set variant=conv --set causal=true", true, [](int64_t t, int64_t s) { return tap(s - t + 2); }, whole);
+    expect_output(in, "--set variant=conv", false, [](int64_t t, int64_t s) { return tap(s - t + 1); }, whole);
+    // F7: gamma (w - mean) / sqrt(variance + 1e-5) + beta over the taps, and 0 outside of them as before.
+    const Tensor gamma({1}), beta({1});
+    gamma.data()[0] = 2, beta.data()[0] = -1;
+    const Bias gated = [](int64_t t, int64_t s) {
+        const double mean = (tap(0) + tap(1) + tap(2)) / 3;
+        double variance = 0;
+        for (int64_t j = 0; j < 3; j++) variance += (tap(j) - mean) * (tap(j) - mean) / 3;
+        const int64_t j = s - t + 2;
+        return j >= 0 && j < 3 ? 2 * (tap(j) - mean) / std::sqrt(variance + 1e-5) - 1 : 0;
+    };
+    expect_output(with(with(in, "gamma", gamma), "beta", beta), "--set variant=conv --set causal=true", true, gated, whole);
 }
 
 TEST(Op, GradientsAreFiniteDifferences) {
