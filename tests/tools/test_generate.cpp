@@ -14,15 +14,14 @@ namespace {
 
 using nlohmann::json;
 
-bool holds(const std::string &text, const std::string &part) { return text.find(part) != std::string::npos; }
 
 constexpr int64_t T = 24, V = 256;
 
 // A small model with random weights in a folder.
 struct SavedModel {
-    Folder folder;
+    TemporaryFolder folder;
     LanguageModel model;
-    std::string path = folder.file("model");
+    std::string path = folder / "model";
 
     static ModelConfig config(MixerKind mixer) {
         ModelConfig c;
@@ -72,8 +71,8 @@ TEST(Generate, BadInputIsNamed) {
     };
     const std::string model = "--model " + saved.path;
     expect("", 2, "--model");
-    expect("--model " + saved.folder.file("none"), 1, "there is no model folder");
-    expect("--model " + saved.folder.file(""), 1, "holds no model");
+    expect("--model " + (saved.folder / "none"), 1, "there is no model folder");
+    expect("--model " + (saved.folder / ""), 1, "holds no model");
     expect(model + " --prompt " + std::string(T + 1, 'x'), 1, "the prompt has 25 bytes; the model's context is 24");
     expect(model + " --prompt ''", 1, "the prompt is empty");
     expect(model + " --temperature -1", 2, "temperature");
@@ -90,7 +89,7 @@ TEST_P(EachMixer, LogitsEqualTheOracleInDouble) {
     const SavedModel saved(GetParam());
     Tensor tokens({2, 21}, DType::u8);
     for (int64_t n = 0; n < tokens.elements(); n++) tokens.data<uint8_t>()[n] = uint8_t(n * 89);
-    const std::string in = saved.folder.file("in"), out = saved.folder.file("out");
+    const std::string in = saved.folder / "in", out = saved.folder / "out";
     write_safetensors(in, {{"tokens", tokens}});
     const Outcome outcome = run_aft("logits --model " + saved.path + " --input " + in + " --output " + out);
     ASSERT_EQ(outcome.code, 0) << outcome.err;
@@ -106,11 +105,11 @@ TEST_P(EachMixer, LogitsEqualTheOracleInDouble) {
 TEST(Logits, RefusesTensorsByName) {
     const SavedModel saved(MixerKind::simple);
     const auto expect = [&](const TensorMap &tensors, const std::string &part) {
-        write_safetensors(saved.folder.file("in"), tensors);
-        const Outcome outcome = run_aft("logits --model " + saved.path + " --input " + saved.folder.file("in") + " --output " + saved.folder.file("out"));
+        write_safetensors(saved.folder / "in", tensors);
+        const Outcome outcome = run_aft("logits --model " + saved.path + " --input " + (saved.folder / "in") + " --output " + (saved.folder / "out"));
         EXPECT_EQ(outcome.code, 1);
         EXPECT_TRUE(holds(outcome.err, part)) << outcome.err;
-        EXPECT_FALSE(std::filesystem::exists(saved.folder.file("out")));
+        EXPECT_FALSE(std::filesystem::exists(saved.folder / "out"));
     };
     const auto tokens = [](Shape shape, int64_t value) {
         const Tensor x(std::move(shape), DType::i64);

@@ -40,11 +40,11 @@ double expected(const TensorMap &in, int64_t b, int64_t t, int64_t c, bool causa
 
 // `whole` is `in` with a key for every channel.
 void expect_output(const TensorMap &in, const std::string &settings, bool causal, Bias w, const TensorMap &whole) {
-    const Folder folder;
-    write_safetensors(folder.file("in"), in);
-    const Outcome o = run_aft("op mixer --input " + folder.file("in") + " --output " + folder.file("out") + " " + settings);
+    const TemporaryFolder folder;
+    write_safetensors(folder / "in", in);
+    const Outcome o = run_aft("op mixer --input " + (folder / "in") + " --output " + (folder / "out") + " " + settings);
     ASSERT_EQ(o.code, 0) << o.err;
-    const TensorMap out = read_safetensors(folder.file("out"));
+    const TensorMap out = read_safetensors(folder / "out");
     ASSERT_EQ(out.size(), 1u);
     const Tensor &y = out.at("output");
     ASSERT_EQ(y.shape(), (Shape{B, T, C}));
@@ -105,13 +105,13 @@ TEST(Op, ConvIsTheFormula) {
 }
 
 TEST(Op, GradientsAreFiniteDifferences) {
-    const Folder folder;
+    const TemporaryFolder folder;
     const TensorMap in = with(activations(), "output_gradient", values({B, T, C}, 5));
-    write_safetensors(folder.file("in"), in);
-    const Outcome o = run_aft("op mixer --json --input " + folder.file("in") + " --output " + folder.file("out") + " --set variant=simple --set causal=true");
+    write_safetensors(folder / "in", in);
+    const Outcome o = run_aft("op mixer --json --input " + (folder / "in") + " --output " + (folder / "out") + " --set variant=simple --set causal=true");
     ASSERT_EQ(o.code, 0) << o.err;
     EXPECT_EQ(nlohmann::json::parse(o.out).at("tensors").size(), 4u);
-    const TensorMap out = read_safetensors(folder.file("out"));
+    const TensorMap out = read_safetensors(folder / "out");
     const auto loss = [&](const TensorMap &at) {
         double sum = 0;
         for (int64_t b = 0; b < B; b++)
@@ -130,12 +130,12 @@ TEST(Op, GradientsAreFiniteDifferences) {
 }
 
 void expect_refused(const TensorMap &in, const std::string &settings, int code, const std::string &part) {
-    const Folder folder;
-    write_safetensors(folder.file("in"), in);
-    const Outcome o = run_aft("op mixer --input " + folder.file("in") + " --output " + folder.file("out") + " " + settings);
+    const TemporaryFolder folder;
+    write_safetensors(folder / "in", in);
+    const Outcome o = run_aft("op mixer --input " + (folder / "in") + " --output " + (folder / "out") + " " + settings);
     EXPECT_EQ(o.code, code) << o.err;
     EXPECT_NE(o.err.find(part), std::string::npos) << "wanted: " << part << "\n" << o.err;
-    EXPECT_FALSE(std::filesystem::exists(folder.file("out")));
+    EXPECT_FALSE(std::filesystem::exists(folder / "out"));
 }
 
 TEST(Op, RefusesTensorsByName) {
@@ -173,12 +173,12 @@ TEST(Op, RefusesSettings) {
 }
 
 TEST(Op, RefusesFiles) {
-    const Folder folder;
-    EXPECT_EQ(run_aft("op mixer --set variant=simple --input /nonexistent --output " + folder.file("out")).code, 1);
-    EXPECT_EQ(run_aft("op mixer --set variant=simple --output " + folder.file("out")).code, 2);
+    const TemporaryFolder folder;
+    EXPECT_EQ(run_aft("op mixer --set variant=simple --input /nonexistent --output " + (folder / "out")).code, 1);
+    EXPECT_EQ(run_aft("op mixer --set variant=simple --output " + (folder / "out")).code, 2);
     EXPECT_EQ(run_aft("op bogus --input a --output b").code, 2);
-    write_safetensors(folder.file("in"), activations());
-    const Outcome o = run_aft("op mixer --set variant=simple --input " + folder.file("in") + " --output " + folder.file("missing/out"));
+    write_safetensors(folder / "in", activations());
+    const Outcome o = run_aft("op mixer --set variant=simple --input " + (folder / "in") + " --output " + (folder / "missing/out"));
     EXPECT_EQ(o.code, 1);
     EXPECT_TRUE(o.err.starts_with("aft: error: ")) << o.err;
 }

@@ -18,24 +18,17 @@ namespace {
 
 using nlohmann::json;
 
-bool holds(const std::string &text, const std::string &part) { return text.find(part) != std::string::npos; }
-
-std::string slurp(const std::string &path) {
-    std::ostringstream all;
-    all << std::ifstream(path, std::ios::binary).rdbuf();
-    return all.str();
-}
 
 struct SmallRun {
-    Folder folder;
-    std::string text = folder.file("text"), keys;
+    TemporaryFolder folder;
+    std::string text = folder / "text", keys;
 
     SmallRun() {
         std::ofstream out(text);
         for (int line = 0; line < 400; line++) out << "line " << line << " of a text with a pattern\n";
         keys = " --mixer simple --layers 1 --channels 16 --context 24 --batch 4 --warmup 5 --eval-every 5 --eval-batches 1 --save-every 5 --data " + text;
     }
-    std::string run(const std::string &name) const { return folder.file(name); }
+    std::string run(const std::string &name) const { return (folder / name); }
     std::string model_of(const std::string &name, int step) const { return slurp(run(name) + "/checkpoints/step-" + std::to_string(step) + "/model.safetensors"); }
 };
 
