@@ -76,7 +76,10 @@ struct Trainer::Parts {
     int64_t context() const { return options.model.context; }
 
     void begin() {
-        write_file_atomic(folder.path() + "/config.toml", to_toml(options));
+        RunOptions kept = options;
+        for (std::string *file : {&kept.training.data, &kept.training.valid, &kept.training.test})
+            if (!file->empty()) *file = std::filesystem::absolute(*file).string();  // a run is resumed from any folder
+        write_file_atomic(folder.path() + "/config.toml", to_toml(kept));
         metrics = std::make_unique<MetricsFile>(folder.path() + "/metrics.jsonl", state.step);
     }
 

@@ -123,6 +123,16 @@ TEST(Train, UnderNohupAHangupIsNoEnd) {
     EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
 }
 
+TEST(Train, AFolderIsEnoughToResumeFromAnywhere) {
+    const SmallRun setup;
+    std::string keys = setup.keys;
+    keys.replace(keys.find(setup.text), setup.text.size(), "text");  // where the text lies is the working folder
+    ASSERT_EQ(std::system(("cd " + setup.folder.path() + " && " + AFT_PROGRAM + " train --quiet --steps 5" + keys + " --out run >/dev/null").c_str()), 0);
+    const Outcome resumed = run_aft("train --steps 6 --resume " + setup.run("run")), valid = run_aft("eval --model " + setup.run("run"));
+    EXPECT_EQ(resumed.code, 0) << resumed.err;
+    EXPECT_EQ(valid.code, 0) << valid.err;
+}
+
 TEST(Train, AReaderThatGoesAwayEndsNoRun) {
     const SmallRun setup;
     const std::string command = std::string(AFT_PROGRAM) + " train --steps 20 --verbose" + setup.keys + " --out " + setup.run("run") + " 2>&1 | true";
