@@ -136,7 +136,7 @@ void Block::backward(const Saved &s, const Tensor &y_gradient, Tensor &x_gradien
         up_.input_backward(pre_gradient, normed_gradient);
         norm2_.backward(s.middle, s.norm2, normed_gradient, y_gradient, middle_gradient);
     }
-    look(probe, name_, "gradient of the middle", middle_gradient);
+    look(probe, name_, "gradient behind the mixer", middle_gradient);
     Tensor branch = middle_gradient;
     if (dropout.on()) dropout.apply(middle_gradient, mixer_stream_, branch = arena.allocate({R, C}));
     if (config_.output_projection) {

@@ -1,4 +1,4 @@
-// The language model's choices: config.json, their limits, and the parameters that follow from them (SPEC section 2).
+// The language model's choices: config.json, their limits, and the parameters that follow from them (SPEC "The language model").
 #include "aft/config.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// The one seam of all dense products (DESIGN "GEMM provider"): today the Halide kernels of the table in use.
+// The one seam of all dense products (docs/architecture.md): today the Halide kernels of the table in use.
 //
 // Operands are 2-D f32 tensors, row-major with any row stride, the last axis contiguous. K = 0 is a product of zeros.
 // All are deterministic for a shape at any thread count.

@@ -68,6 +68,12 @@ int usage(const CLI::App &app, const std::string &message) {
     return fail(message + " (see " + name + " --help)", exit_usage);
 }
 
+// A result that did not reach its reader (a full disk, a closed stdout) is a failure.
+int delivered(int code) {
+    if (std::fflush(stdout) == 0 && !std::ferror(stdout)) return code;
+    return fail("the result could not be written to stdout", exit_failed);
+}
+
 int run(int argc, char **argv) {
     CLI::App app{"aft: attention-free Transformers, compiled"};
     app.set_version_flag("--version", "aft " AFT_VERSION);
@@ -96,7 +102,7 @@ int run(int argc, char **argv) {
     try {
         if (common.threads) set_thread_count(common.threads);
         use_kernel_table(common.target);
-        return chosen();
+        return delivered(chosen());
     } catch (const UsageError &error) {
         return usage(app, error.what());
     } catch (const std::bad_alloc &) {

@@ -1,8 +1,10 @@
 // aft train: a run from a preset, a recipe or flags; resuming; Ctrl-C saves and stops.
 #include <spdlog/fmt/fmt.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
@@ -35,12 +37,23 @@ struct Options {
 
 std::atomic<bool> stop = false;
 
-// The first signal asks the trainer to save and stop; the second ends the program as usual (SA_RESETHAND).
+// The first signal asks the trainer to save and stop; the second ends the program as usual (SA_RESETHAND). A hangup that is
+// ignored already stays so: nohup means that the run outlives its terminal. A pipe whose reader went away ends no run either.
 void install_signal_handlers() {
     struct sigaction action {};
-    action.sa_handler = [](int) { stop = true; };
+    action.sa_handler = [](int) {
+        stop = true;
+        const int before = errno;
+        static constexpr char said[] = "\naft: saving behind this step; a second signal ends at once\n";
+        (void)!write(STDERR_FILENO, said, sizeof said - 1);
+        errno = before;
+    };
     action.sa_flags = int(SA_RESETHAND);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
+    for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
+    signal(SIGPIPE, SIG_IGN);
+    struct sigaction hangup {};
+    sigaction(SIGHUP, nullptr, &hangup);
+    if (hangup.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
 }
 
 const Recipe &find_recipe(const std::string &name) {
@@ -134,7 +147,7 @@ int train(const Options &o, const Common &common) {
     line.print("data: " + trainer.data().description());
     line.print(fmt::format("model: AFT-{}, {} parameters; {} sequences of {} bytes a step in passes of {}; bytes without context: {:.3f} bits/char", name_of(options.model.mixer),
                            parameters, t.batch, options.model.context, trainer.micro_batch(), entropy));
-    if (trainer.step() > 0) line.print(fmt::format("resumed at step {}", trainer.step()));
+    if (trainer.step() > 0) line.print(fmt::format("resumed at step {}{}", trainer.step(), trainer.step() < t.steps ? "" : ": nothing is left to do; give more --steps"));
 
     TrainingCallbacks callbacks;
     callbacks.peak_flops = measure_fma_peak(thread_count());

@@ -8,7 +8,7 @@
 
 namespace aft {
 
-/// Every choice of SPEC section 2 is a key. Names are the keys of config.json.
+/// Every choice of SPEC "The language model" is a key. Names are the keys of config.json.
 struct ModelConfig {
     std::string model_type = "aft_language_model";
     MixerKind mixer = MixerKind::local;

@@ -30,7 +30,8 @@ struct GeneratedText {
 };
 
 /// Continues `prompt` (1 .. context bytes; a longer one is an Error) by `tokens` bytes, each given to `emit` as it is
-/// drawn; emit returns false to stop. The model must have a vocabulary of 256.
+/// drawn; emit returns false to stop. The model must have a vocabulary of 256. Any number of threads may generate from one
+/// model while nobody changes its parameters.
 GeneratedText generate(const LanguageModel &model, const std::string &prompt, int64_t tokens, const SamplingOptions &options,
                        const std::function<bool(uint8_t)> &emit);
 

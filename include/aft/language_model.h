@@ -1,4 +1,4 @@
-// The byte-level AFT language model of SPEC section 2: embedding + positions, L pre-norm blocks
+// The byte-level AFT language model of SPEC "The language model": embedding + positions, L pre-norm blocks
 //   x = x + dropout(mixer(LN(x))),  x = x + dropout(MLP(LN(x))),  MLP = Linear(C, 4C), GELU (erf), Linear(4C, C),
 // final LN, linear head. logits[b, t] score token t + 1.
 #pragma once
@@ -50,7 +50,8 @@ struct TrainingPass {
 
 class Decoder;
 
-/// Not thread-safe (one arena): a model is used by one thread at a time; kernels use the pool inside.
+/// Not thread-safe (one arena): a model is used by one thread at a time; kernels use the pool inside. Tokens that do not fit
+/// (shape, type, outside the vocabulary, T > context) are an Error.
 class LanguageModel {
 public:
     /// Parameters are uninitialised until initialise() or load. Throws Error for an impossible config.
@@ -63,7 +64,7 @@ public:
     ParameterSet &parameters();
     const ParameterSet &parameters() const;
 
-    /// SPEC section 2: linear weights, embeddings, positions ~ N(0, initializer_range), biases 0, gains 1, u, v ~
+    /// SPEC "The language model": linear weights, embeddings, positions ~ N(0, initializer_range), biases 0, gains 1, u, v ~
     /// N(0, bias_std), raw filters ~ N(0, 1), gamma and beta 0.
     void initialise(uint64_t seed);
 
@@ -85,7 +86,7 @@ public:
     /// tokens ("blocks.3.mixer output"), or "" when all are.
     std::string first_non_finite(const Tensor &tokens, const Tensor &targets, const TrainingPass &pass);
 
-    /// A decoder over this model's parameters; the model must outlive it.
+    /// A decoder of `batch` sequences (1 or more) over this model's parameters; the model must outlive it.
     Decoder decoder(int64_t batch) const;
 
 private:
@@ -95,6 +96,7 @@ private:
 };
 
 /// Decoding token by token: cost per token does not depend on the position for simple, local and conv.
+/// One thread at a time; decoders of one model may run on threads of their own while nobody changes its parameters.
 /// The first step makes a copy of the linear layers' weights in an order that suits a few rows; it lives until reset() and takes as
 /// much memory as they do (69 MB for 24x256). Changed parameters count from the next reset() on.
 class Decoder {

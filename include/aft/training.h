@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -72,12 +73,12 @@ const std::vector<RunKey> &run_keys();
 void set_key(RunOptions &options, const std::string &name, const std::string &text);
 std::string get_key(const RunOptions &options, const std::string &name);
 
-/// Sets the keys of a TOML text; `origin` names it in messages.
+/// Sets the keys of a TOML text; `origin` names it in messages. Throws an Error that names the line.
 void read_toml(RunOptions &options, const std::string &text, const std::string &origin);
 /// All keys, grouped.
 std::string to_toml(const RunOptions &options);
 
-/// The keys of the run in a folder, for resuming it.
+/// The keys of the run in a folder (its config.toml), for resuming it. Throws Error when there is none or it is damaged.
 RunOptions read_run_options(const std::string &folder);
 
 struct TrainingProgress {
@@ -106,7 +107,7 @@ struct TrainingCallbacks {
 
 struct TrainingResult {
     int64_t step = 0;
-    double loss = 0;           ///< of the last step
+    double loss = std::numeric_limits<double>::quiet_NaN();  ///< of the last step; NaN when none was left to do
     double best_loss = 0;      ///< on the validation split; NaN when there was no evaluation
     int64_t best_step = 0;
     bool interrupted = false;  ///< the stop flag was seen; the checkpoint is written

@@ -28,7 +28,7 @@ void expect(const char *name, const Tensor &x, const Shape &shape, const std::st
     for (int axis = 0; fits && axis < x.rank(); axis++) fits = shape[size_t(axis)] == 0 ? x.size(axis) > 0 : x.size(axis) == shape[size_t(axis)];
     if (!fits) {
         std::string wanted;
-        for (size_t axis = 0; axis < shape.size(); axis++) wanted += (axis ? ", " : "") + (shape[axis] ? std::to_string(shape[axis]) : "any");
+        for (size_t axis = 0; axis < shape.size(); axis++) wanted += (axis ? ", " : "") + (shape[axis] ? std::to_string(shape[axis]) : "1 or more");
         throw Error(std::string("the tensor '") + name + "' has the shape " + to_string(x.shape()) + "; it must be " + letters + " = [" + wanted + "]");
     }
     if (x.stride(x.rank() - 1) != 1 && x.size(x.rank() - 1) > 1) throw Error(std::string("the last axis of '") + name + "' must be contiguous");

@@ -232,7 +232,8 @@ void set_key(RunOptions &options, const std::string &name, const std::string &te
     try {
         found.set(options, text);
     } catch (const Error &error) {
-        throw Error("'" + name + "' " + error.what());
+        const std::string what = error.what();
+        throw Error("'" + name + (what.starts_with("is ") ? "' " : "': ") + what);
     }
 }
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <limits>
 #include <numbers>
 
@@ -61,7 +62,7 @@ struct Trainer::Parts {
     TrainingState state;
     std::unique_ptr<MetricsFile> metrics;
     int64_t micro_batch;
-    std::string last_checkpoint;
+    std::string last_checkpoint, good_checkpoint;  // good: a finite step followed
     double started = 0;  // now() - state.seconds at the start of run()
 
     explicit Parts(const RunOptions &o)
@@ -75,7 +76,10 @@ struct Trainer::Parts {
     int64_t context() const { return options.model.context; }
 
     void begin() {
-        write_file_atomic(folder.path() + "/config.toml", to_toml(options));
+        RunOptions kept = options;
+        for (std::string *file : {&kept.training.data, &kept.training.valid, &kept.training.test})
+            if (!file->empty()) *file = std::filesystem::absolute(*file).string();  // a run is resumed from any folder
+        write_file_atomic(folder.path() + "/config.toml", to_toml(kept));
         metrics = std::make_unique<MetricsFile>(folder.path() + "/metrics.jsonl", state.step);
     }
 
@@ -96,6 +100,15 @@ struct Trainer::Parts {
         return training_batch(data.split(Split::train), context(), training().seed, step, first, sequences);
     }
 
+    // The newest checkpoint may hold the parameters that led to a value that is not finite.
+    std::string where_to_return() const {
+        if (last_checkpoint.empty()) return "No checkpoint was written yet";
+        if (good_checkpoint == last_checkpoint) return "The last good checkpoint is '" + good_checkpoint + "'";
+        if (good_checkpoint.empty() || !std::filesystem::exists(good_checkpoint)) return "No good checkpoint is left: '" + last_checkpoint + "' leads to it";
+        return "The last good checkpoint is '" + good_checkpoint + "' (the one behind it leads here; to resume from the good one, write its name, step-N, into '" + folder.path() +
+               "/latest')";
+    }
+
     [[noreturn]] void not_finite(int64_t step, const char *what, double value) {
         std::string culprit;
         for (int64_t first = 0; first < training().batch && culprit.empty(); first += micro_batch) {
@@ -103,8 +116,7 @@ struct Trainer::Parts {
             culprit = model.first_non_finite(batch.tokens, batch.targets, {training().seed, step, first});
         }
         throw Error(std::string("the ") + what + " of step " + std::to_string(step) + " is " + (std::isnan(value) ? "not a number" : "infinite") +
-                    (culprit.empty() ? "" : "; the first value that is not finite: " + culprit) + ". " +
-                    (last_checkpoint.empty() ? "No checkpoint was written yet" : "The last good checkpoint is '" + last_checkpoint + "'") +
+                    (culprit.empty() ? "" : "; the first value that is not finite: " + culprit) + ". " + where_to_return() +
                     "; try a smaller --learning-rate, a longer --warmup or a smaller --clip");
     }
 
@@ -115,6 +127,7 @@ struct Trainer::Parts {
         if (!std::isfinite(loss)) not_finite(step, "loss", loss);
         gradient_norm = optimizer.step(model.parameters().values, model.parameters().gradients, learning_rate_at(training(), step), step);
         if (!std::isfinite(gradient_norm)) not_finite(step, "gradient", gradient_norm);
+        good_checkpoint = last_checkpoint;
         state.step = step;
         state.sequences += training().batch;
         return loss;

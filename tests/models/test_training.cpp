@@ -69,6 +69,7 @@ TEST(Training, ResumedRunRepeatsTheBits) {
         EXPECT_FALSE(trainer.run().interrupted);
         EXPECT_EQ(setup.model_of(name, 20), setup.model_of("whole", 20)) << cut;
         EXPECT_EQ(test::slurp(setup.folder / (name + "/best")), test::slurp(setup.folder / "whole/best"));
+        EXPECT_TRUE(std::isnan(trainer.run().loss)) << "a loss without a step";
     }
 }
 
@@ -169,6 +170,29 @@ TEST(Training, StopsAtValuesThatAreNotFinite) {
     }
     EXPECT_EQ(test::slurp(setup.folder / "later/latest"), "step-5\n");
     EXPECT_EQ(Trainer::resume(read_run_options(setup.folder / "later")).step(), 5);
+}
+
+// What broke the run is in its newest checkpoint already: the message names the one before it, and resuming from there works.
+TEST(Training, ABrokenCheckpointIsNotCalledGood) {
+    RunSetup setup;
+    setup.options.training.eval_every = 0;
+    for (const int64_t broken : {5, 10}) {
+        const std::string run = setup.folder / ("run" + std::to_string(broken));
+        {
+            Trainer trainer(setup.to("run" + std::to_string(broken)));
+            TrainingCallbacks callbacks;
+            callbacks.progress = [&](const TrainingProgress &p) {
+                if (p.step == broken) trainer.model().parameters().values.fill(std::numeric_limits<float>::quiet_NaN());  // before it is saved
+            };
+            const std::string message = test::error_of([&] { trainer.run(callbacks); });
+            EXPECT_TRUE(test::holds(message, "the loss of step " + std::to_string(broken + 1))) << message;
+            EXPECT_TRUE(test::holds(message, broken == 5 ? "No good checkpoint is left: '" + run + "/checkpoints/step-5' leads" : "The last good checkpoint is '" + run + "/checkpoints/step-5' (")) << message;
+        }
+        EXPECT_ERROR(Trainer::resume(read_run_options(run)).run(), "No good checkpoint is left");
+        if (broken == 5) continue;
+        test::spill(run + "/latest", "step-5\n");
+        EXPECT_EQ(Trainer::resume(read_run_options(run)).run().step, 20);
+    }
 }
 
 TEST(Training, AFolderHoldsOneRunAtATime) {

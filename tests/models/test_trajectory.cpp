@@ -35,7 +35,7 @@ Tensor bytes(int step, uint32_t stream) {
     return tokens;
 }
 
-// Weight decay is for linear-layer weights only (SPEC section 2).
+// Weight decay is for linear-layer weights only (SPEC "The language model").
 bool decays(const std::string &name) {
     for (const char *layer : {"query.weight", "key.weight", "value.weight", "output.weight", "up.weight", "down.weight", "head.weight"})
         if (name.ends_with(layer)) return true;

@@ -1,4 +1,4 @@
-// Identities of AFT-full (SPEC section 1), its decoding, and its memory.
+// Identities of AFT-full (SPEC "The operators"), its decoding, and its memory.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// Identities of AFT-conv (SPEC section 1), its decoding state, its memory.
+// Identities of AFT-conv (SPEC "The operators"), its decoding state, its memory.
 #include <gtest/gtest.h>
 
 #include <cmath>

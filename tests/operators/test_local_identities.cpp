@@ -1,4 +1,4 @@
-// Identities of AFT-local (SPEC section 1), its decoding, and its memory.
+// Identities of AFT-local (SPEC "The operators"), its decoding, and its memory.
 #include <gtest/gtest.h>
 
 #include <cmath>

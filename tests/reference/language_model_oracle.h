@@ -1,5 +1,5 @@
 // The whole language model in double, plain loops over named parameters: an evaluation that shares nothing with the
-// library but the parameter names (SPEC section 2).
+// library but the parameter names (SPEC "The language model").
 #pragma once
 #include <map>
 #include <string>

@@ -74,8 +74,8 @@ TEST(RunOptions, ErrorsNameTheKey) {
     expect("learning_rate = inf", "'learning_rate'");
     expect("linear_bias = 1", "'linear_bias'");
     expect("data = 3", "'data' must be a string");
-    expect("schedule = \"step\"", "'schedule'");
-    expect("mixer = \"softmax\"", "'mixer'");
+    expect("schedule = \"step\"", "'schedule': there is no schedule 'step'");
+    expect("mixer = \"softmax\"", "'mixer': there is no mixer 'softmax'");
     expect("memory_limit = \"4X\"", "'memory_limit'");
     expect("memory_limit = \"-1G\"", "'memory_limit'");
     expect("seed = -1", "'seed'");

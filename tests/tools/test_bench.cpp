@@ -4,7 +4,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "tests/tools/run_program.h"
+#include "tests/tools/program.h"
 
 namespace aft::test {
 namespace {
@@ -15,7 +15,7 @@ const std::string tiny = "bench --samples 2 --min-time 0 --filter gemm_nt_f32 --
 const std::string tiny_name = "gemm_nt_f32/K:16/M:32/N:48";
 
 json run_tiny(const std::string &more = "") {
-    const Ran ran = run_aft(tiny + "--json " + more);
+    const Outcome ran = run_aft(tiny + "--json " + more);
     EXPECT_EQ(ran.code, 0) << ran.err;
     return json::parse(ran.out, nullptr, false);
 }
@@ -26,11 +26,11 @@ TEST(Bench, RefusesWrongShapesFiltersAndFiles) {
     for (const char *arguments :
          {"--shape M=8,N=", "--shape M=0,N=1,K=1", "--shape M=8,M=8,K=1", "--shape M=8x,N=1,K=1", "--shape Z=1", "--shape M=99999999999999999999,N=1,K=1", "--filter no_such_kernel",
           "--samples 0", "--scaling --threads 1", "--shapes /nowhere/shapes.txt"}) {
-        const Ran ran = run_aft(std::string("bench --list ") + arguments);
+        const Outcome ran = run_aft(std::string("bench --list ") + arguments);
         EXPECT_EQ(ran.code, 2) << arguments;
         EXPECT_NE(ran.err.find("aft: error: "), std::string::npos) << arguments;
     }
-    const Ran ran = run_aft("bench --list --shapes " + (folder / "bad.txt"));
+    const Outcome ran = run_aft("bench --list --shapes " + (folder / "bad.txt"));
     EXPECT_EQ(ran.code, 2);
     EXPECT_NE(ran.err.find("bad.txt:3:"), std::string::npos) << ran.err;
 }
@@ -38,7 +38,7 @@ TEST(Bench, RefusesWrongShapesFiltersAndFiles) {
 TEST(Bench, ListsShapesOfAFile) {
     TemporaryFolder folder;
     std::ofstream(folder / "shapes.txt") << "# two products\ngemm_n?_f32 M=5,N=6,K=7  # both layouts\n";
-    const Ran ran = run_aft("bench --list --shapes " + (folder / "shapes.txt"));
+    const Outcome ran = run_aft("bench --list --shapes " + (folder / "shapes.txt"));
     EXPECT_EQ(ran.code, 0) << ran.err;
     EXPECT_NE(ran.out.find("gemm_nn_f32"), std::string::npos);
     EXPECT_NE(ran.out.find("gemm_nt_f32"), std::string::npos);
@@ -70,17 +70,17 @@ TEST(Bench, ScalingHoldsThreadsAgainstOne) {
     const json entry = run_tiny("--threads 2 --scaling").at("benchmarks").at(0);
     for (const char *key : {"one_thread_time", "scaling"}) EXPECT_GT(entry.at(key).get<double>(), 0) << key;
     EXPECT_DOUBLE_EQ(entry.at("scaling").get<double>(), entry.at("one_thread_time").get<double>() / entry.at("real_time").get<double>());
-    const Ran ran = run_aft(tiny + "--threads 2 --scaling");
+    const Outcome ran = run_aft(tiny + "--threads 2 --scaling");
     EXPECT_NE(ran.out.find("  one thread "), std::string::npos) << ran.out;
 }
 
 TEST(Bench, WritesFilesAndTable) {
     TemporaryFolder folder;
-    const Ran ran = run_aft(tiny + "--output " + (folder / "run.json") + " --plot " + (folder / "roofline.svg"));
+    const Outcome ran = run_aft(tiny + "--output " + (folder / "run.json") + " --plot " + (folder / "roofline.svg"));
     EXPECT_EQ(ran.code, 0) << ran.err;
     EXPECT_NE(ran.out.find(tiny_name), std::string::npos);
-    EXPECT_EQ(json::parse(read_text(folder / "run.json")).at("benchmarks").size(), 1u);
-    const std::string picture = read_text(folder / "roofline.svg");
+    EXPECT_EQ(json::parse(slurp(folder / "run.json")).at("benchmarks").size(), 1u);
+    const std::string picture = slurp(folder / "roofline.svg");
     EXPECT_TRUE(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
     EXPECT_NE(picture.find(tiny_name), std::string::npos);
     EXPECT_EQ(picture.find("nan"), std::string::npos);
@@ -95,20 +95,20 @@ TEST(Bench, ComparisonShowsAPlantedSlowdown) {
     before["benchmarks"][0]["spread"] = 0.01;
     std::ofstream(folder / "before.json") << before;
 
-    const Ran ran = run_aft(tiny + "--compare " + (folder / "before.json"));
+    const Outcome ran = run_aft(tiny + "--compare " + (folder / "before.json"));
     EXPECT_EQ(ran.code, 0) << ran.err;
     EXPECT_NE(ran.out.find("slower"), std::string::npos) << ran.out;
 
     json after = before;
     after["benchmarks"][0]["real_time"] = time.get<double>() * 2;
     std::ofstream(folder / "after.json") << after;
-    const Ran slower = run_aft("bench --json --compare " + (folder / "before.json") + " " + (folder / "after.json"));
+    const Outcome slower = run_aft("bench --json --compare " + (folder / "before.json") + " " + (folder / "after.json"));
     EXPECT_EQ(slower.code, 0) << slower.err;
     const json found = json::parse(slower.out);
     EXPECT_EQ(found.at(0).at("name"), tiny_name);
     EXPECT_EQ(found.at(0).at("verdict"), "slower");
     EXPECT_DOUBLE_EQ(found.at(0).at("ratio"), 0.5);
-    const Ran same = run_aft("bench --json --compare " + (folder / "before.json") + " " + (folder / "before.json"));
+    const Outcome same = run_aft("bench --json --compare " + (folder / "before.json") + " " + (folder / "before.json"));
     EXPECT_EQ(json::parse(same.out).at(0).at("verdict"), "same");
 
     std::ofstream(folder / "none.json") << "{\"benchmarks\": 3}";

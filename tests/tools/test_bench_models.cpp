@@ -7,7 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "tests/tools/run_program.h"
+#include "tests/tools/program.h"
 
 namespace aft::test {
 namespace {
@@ -15,7 +15,7 @@ namespace {
 using nlohmann::json;
 
 json benchmarks_of(const std::string &arguments) {
-    const Ran ran = run_aft(arguments + " --json");
+    const Outcome ran = run_aft(arguments + " --json");
     EXPECT_EQ(ran.code, 0) << ran.err;
     return json::parse(ran.out, nullptr, false);
 }
@@ -48,13 +48,13 @@ TEST(BenchWorkloads, EveryFamilyRunsAndCountsItsBytes) {
 TEST(BenchWorkloads, EveryShippedListIsTaken) {
     int lists = 0;
     for (const auto &entry : std::filesystem::directory_iterator(std::string(AFT_SOURCE_DIR) + "/recipes/shapes")) {
-        const Ran ran = run_aft("bench --list --shapes " + entry.path().stem().string());
+        const Outcome ran = run_aft("bench --list --shapes " + entry.path().stem().string());
         EXPECT_EQ(ran.code, 0) << ran.err;
         EXPECT_GT(std::ranges::count(ran.out, '\n'), 4) << entry.path();
         lists++;
     }
     EXPECT_GE(lists, 5);
-    const Ran none = run_aft("bench --list --shapes no-such-list");
+    const Outcome none = run_aft("bench --list --shapes no-such-list");
     EXPECT_EQ(none.code, 2);
     EXPECT_NE(none.err.find("speed-table"), std::string::npos) << none.err;
 }
@@ -76,7 +76,7 @@ TEST(BenchStep, CountsTheModelsFlops) {
         EXPECT_GT(entry.at("peak_memory_bytes").get<double>(), 1e6);
         EXPECT_GE(entry.at("spread").get<double>(), 0);
     }
-    const Ran text = run_aft("bench step --preset tiny-local --context 64 --batch 1 --samples 1");
+    const Outcome text = run_aft("bench step --preset tiny-local --context 64 --batch 1 --samples 1");
     for (const char *part : {"tokens/s", "spread", "FMA peak", "GB"}) EXPECT_NE(text.out.find(part), std::string::npos) << part;
 }
 

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "tests/tools/run_program.h"
+#include "tests/tools/program.h"
 
 namespace aft::test {
 namespace {
@@ -35,7 +35,7 @@ struct FakePeer {
     }
 };
 
-json benchmarks_of(const Ran &ran) {
+json benchmarks_of(const Outcome &ran) {
     EXPECT_EQ(ran.code, 0) << ran.err;
     const json whole = json::parse(ran.out, nullptr, false);
     return whole.is_object() ? whole.at("benchmarks") : json::array();
@@ -55,14 +55,14 @@ TEST(BenchPeer, TakesItsSamplesInTurnAndPrintsRatios) {
     EXPECT_EQ(peer.count("\"run\""), 3 * 3);
     EXPECT_EQ(peer.count("\"drop\""), 3);
     std::string text = tiny;
-    const Ran ran = run_aft(text.erase(text.find("--json "), 7) + peer.options + "--peer-forms eager");
+    const Outcome ran = run_aft(text.erase(text.find("--json "), 7) + peer.options + "--peer-forms eager");
     EXPECT_NE(ran.out.find("torch eager (by hand)"), std::string::npos) << ran.out;
     EXPECT_NE(ran.out.find(" x +- "), std::string::npos) << ran.out;
 }
 
 TEST(BenchPeer, AMissingOneIsSaidInALineAndTheRestRuns) {
     for (const std::string options : {"--peer-python /nowhere/python", "--peer-python sh --peer-folder /nowhere"}) {
-        const Ran ran = run_aft(tiny + options);
+        const Outcome ran = run_aft(tiny + options);
         const json found = benchmarks_of(ran);
         ASSERT_EQ(found.size(), 2u);
         EXPECT_FALSE(found[0].contains("torch_eager_time"));
@@ -76,7 +76,7 @@ TEST(BenchPeer, AMissingOneIsSaidInALineAndTheRestRuns) {
 
 TEST(BenchPeer, OneThatDiesIsLeftOut) {
     const FakePeer peer("exit 3");
-    const Ran ran = run_aft(tiny + peer.options);
+    const Outcome ran = run_aft(tiny + peer.options);
     const json found = benchmarks_of(ran);
     ASSERT_EQ(found.size(), 2u);
     for (const json &entry : found) EXPECT_FALSE(entry.contains("torch_eager_time"));
@@ -118,7 +118,7 @@ TEST(BenchPeer, RealPyTorchDoesEveryWorkload) {
     std::ofstream(folder / "tiny.txt") << "gemm_* M=16,N=24,K=8\naft_simple_* B=2,T=8,C=16\naft_full_* B=2,T=8,C=16,D=4\naft_local_* B=2,T=8,C=16,D=4,W=3\naft_conv_* B=2,T=8,C=16,H=4,S=3\n"
                                           "*layer_norm_* R=16,C=32\ngelu_* R=16,C=32\nadd_f32 R=16,C=32\ncolumn_sum_f32 R=16,C=32\ndropout_* R=16,C=32\nsoftmax_cross_entropy_f32 R=16,V=33\n"
                                           "embedding_* B=2,T=8,C=16\nadamw_f32 N=1000\nsum_of_squares_f32 N=5000\n";
-    const Ran ran = run_aft("bench --json --samples 1 --min-time 0 --threads 1 --peer torch --peer-forms eager,bf16,formula --peer-python " + real_python() + " --shapes " + (folder / "tiny.txt"));
+    const Outcome ran = run_aft("bench --json --samples 1 --min-time 0 --threads 1 --peer torch --peer-forms eager,bf16,formula --peer-python " + real_python() + " --shapes " + (folder / "tiny.txt"));
     for (const json &entry : benchmarks_of(ran)) {
         const std::string name = entry.at("name");
         EXPECT_TRUE(entry.contains("torch_eager_time") && entry.contains("torch_bf16_time")) << name;

@@ -34,15 +34,28 @@ TEST(CommandLine, WrongUsageIsTwo) {
 
 TEST(CommandLine, FailureIsOne) { expect_error("info --target i486", 1, "i486"); }
 
+TEST(CommandLine, AResultThatIsNotWrittenIsAFailure) {
+    if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full on this machine";
+    for (const std::string command : {"info", "info --json", "op --list", "train --list"}) {
+        const TemporaryFolder folder;
+        const int status = std::system((std::string(AFT_PROGRAM) + " " + command + " >/dev/full 2>" + (folder / "err")).c_str());
+        EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1) << command;
+        std::ifstream err(folder / "err");
+        std::string line;
+        std::getline(err, line);
+        EXPECT_TRUE(line.starts_with("aft: error: ")) << command << ": " << line;
+    }
+}
+
 // An emulated processor of 2008 stands for an old machine.
 TEST(CommandLine, AnOlderCpuIsTold) {
     if (std::system("qemu-x86_64 --version >/dev/null 2>&1") != 0) GTEST_SKIP() << "no qemu-x86_64 on this machine (Debian: qemu-user)";
     if (std::system(("qemu-x86_64 -cpu Nehalem " AFT_PROGRAM " --version >/dev/null 2>&1")) != 0) GTEST_SKIP() << "qemu-x86_64 cannot run this build";
-    const Folder folder;
-    const int status = std::system(("qemu-x86_64 -cpu Nehalem " AFT_PROGRAM " info 2>" + folder.file("err")).c_str());
+    const TemporaryFolder folder;
+    const int status = std::system(("qemu-x86_64 -cpu Nehalem " AFT_PROGRAM " info 2>" + (folder / "err")).c_str());
     ASSERT_TRUE(WIFEXITED(status));
     EXPECT_EQ(WEXITSTATUS(status), 1);
-    std::ifstream err(folder.file("err"));
+    std::ifstream err(folder / "err");
     std::string line;
     std::getline(err, line);
     EXPECT_NE(line.find("this CPU runs none of the kernel tables"), std::string::npos) << line;
@@ -50,7 +63,7 @@ TEST(CommandLine, AnOlderCpuIsTold) {
 
 TEST(CommandLine, HelpAndVersion) {
     EXPECT_TRUE(run_aft("--version").out.starts_with("aft "));
-    for (const char *command : {"", "op", "verify", "info"}) {
+    for (const char *command : {"", "train", "eval", "generate", "logits", "op", "verify", "info"}) {
         const Outcome o = run_aft(std::string(command) + " --help");
         EXPECT_EQ(o.code, 0);
         EXPECT_NE(o.out.find("Example: aft "), std::string::npos) << o.out;

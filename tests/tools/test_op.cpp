@@ -38,19 +38,21 @@ double expected(const TensorMap &in, int64_t b, int64_t t, int64_t c, bool causa
     return num / den / (1 + std::exp(-at("query", t)));
 }
 
-void expect_output(const TensorMap &in, const std::string &settings, bool causal, Bias w) {
-    const Folder folder;
-    write_safetensors(folder.file("in"), in);
-    const Outcome o = run_aft("op mixer --input " + folder.file("in") + " --output " + folder.file("out") + " " + settings);
+// `whole` is `in` with a key for every channel.
+void expect_output(const TensorMap &in, const std::string &settings, bool causal, Bias w, const TensorMap &whole) {
+    const TemporaryFolder folder;
+    write_safetensors(folder / "in", in);
+    const Outcome o = run_aft("op mixer --input " + (folder / "in") + " --output " + (folder / "out") + " " + settings);
     ASSERT_EQ(o.code, 0) << o.err;
-    const TensorMap out = read_safetensors(folder.file("out"));
+    const TensorMap out = read_safetensors(folder / "out");
     ASSERT_EQ(out.size(), 1u);
     const Tensor &y = out.at("output");
     ASSERT_EQ(y.shape(), (Shape{B, T, C}));
     for (int64_t b = 0; b < B; b++)
         for (int64_t t = 0; t < T; t++)
-            for (int64_t c = 0; c < C; c++) EXPECT_NEAR(y.data()[(b * T + t) * C + c], expected(in, b, t, c, causal, w), 2e-6) << settings << " " << b << t << c;
+            for (int64_t c = 0; c < C; c++) EXPECT_NEAR(y.data()[(b * T + t) * C + c], expected(whole, b, t, c, causal, w), 2e-6) << settings << " " << b << t << c;
 }
+void expect_output(const TensorMap &in, const std::string &settings, bool causal, Bias w) { expect_output(in, settings, causal, w, in); }
 
 double no_bias(int64_t, int64_t) { return 0; }
 double dense_bias(int64_t t, int64_t s) { return std::sin(4 + 1.7 * double(t * T + s)); }
@@ -75,14 +77,41 @@ TEST(Op, LocalIsTheFormula) {
     expect_output(in, "--set variant=local --set window=0", false, no_bias);
 }
 
+TEST(Op, FactorisedBiasIsAProduct) {
+    const TensorMap in = with(with(activations(), "bias_u", values({T, 2}, 5)), "bias_v", values({T, 2}, 6));
+    const Bias product = [](int64_t t, int64_t s) { return std::sin(5 + 1.7 * 2 * t) * std::sin(6 + 1.7 * 2 * s) + std::sin(5 + 1.7 * (2 * t + 1)) * std::sin(6 + 1.7 * (2 * s + 1)); };
+    expect_output(in, "--set variant=full --set causal=true", true, product);
+}
+
+// One head: its key counts for every channel, its three taps for the offsets -2 ... 0 (causal) or -1 ... 1.
+TEST(Op, ConvIsTheFormula) {
+    TensorMap whole = activations();
+    TensorMap in = with(with(activations(), "key", values({B, T, 1}, 2)), "filter", values({1, 3}, 4));
+    for (int64_t n = 0; n < B * T * C; n++) whole.at("key").data()[n] = in.at("key").data()[n / C];
+    static const auto tap = [](int64_t j) { return j >= 0 && j < 3 ? std::sin(4 + 1.7 * double(j)) : 0; };
+    expect_output(in, "--set variant=conv --set causal=true", true, [](int64_t t, int64_t s) { return tap(s - t + 2); }, whole);
+    expect_output(in, "--set variant=conv", false, [](int64_t t, int64_t s) { return tap(s - t + 1); }, whole);
+    // F7: gamma (w - mean) / sqrt(variance + 1e-5) + beta over the taps, and 0 outside of them as before.
+    const Tensor gamma({1}), beta({1});
+    gamma.data()[0] = 2, beta.data()[0] = -1;
+    const Bias gated = [](int64_t t, int64_t s) {
+        const double mean = (tap(0) + tap(1) + tap(2)) / 3;
+        double variance = 0;
+        for (int64_t j = 0; j < 3; j++) variance += (tap(j) - mean) * (tap(j) - mean) / 3;
+        const int64_t j = s - t + 2;
+        return j >= 0 && j < 3 ? 2 * (tap(j) - mean) / std::sqrt(variance + 1e-5) - 1 : 0;
+    };
+    expect_output(with(with(in, "gamma", gamma), "beta", beta), "--set variant=conv --set causal=true", true, gated, whole);
+}
+
 TEST(Op, GradientsAreFiniteDifferences) {
-    const Folder folder;
+    const TemporaryFolder folder;
     const TensorMap in = with(activations(), "output_gradient", values({B, T, C}, 5));
-    write_safetensors(folder.file("in"), in);
-    const Outcome o = run_aft("op mixer --json --input " + folder.file("in") + " --output " + folder.file("out") + " --set variant=simple --set causal=true");
+    write_safetensors(folder / "in", in);
+    const Outcome o = run_aft("op mixer --json --input " + (folder / "in") + " --output " + (folder / "out") + " --set variant=simple --set causal=true");
     ASSERT_EQ(o.code, 0) << o.err;
     EXPECT_EQ(nlohmann::json::parse(o.out).at("tensors").size(), 4u);
-    const TensorMap out = read_safetensors(folder.file("out"));
+    const TensorMap out = read_safetensors(folder / "out");
     const auto loss = [&](const TensorMap &at) {
         double sum = 0;
         for (int64_t b = 0; b < B; b++)
@@ -101,12 +130,12 @@ TEST(Op, GradientsAreFiniteDifferences) {
 }
 
 void expect_refused(const TensorMap &in, const std::string &settings, int code, const std::string &part) {
-    const Folder folder;
-    write_safetensors(folder.file("in"), in);
-    const Outcome o = run_aft("op mixer --input " + folder.file("in") + " --output " + folder.file("out") + " " + settings);
+    const TemporaryFolder folder;
+    write_safetensors(folder / "in", in);
+    const Outcome o = run_aft("op mixer --input " + (folder / "in") + " --output " + (folder / "out") + " " + settings);
     EXPECT_EQ(o.code, code) << o.err;
     EXPECT_NE(o.err.find(part), std::string::npos) << "wanted: " << part << "\n" << o.err;
-    EXPECT_FALSE(std::filesystem::exists(folder.file("out")));
+    EXPECT_FALSE(std::filesystem::exists(folder / "out"));
 }
 
 TEST(Op, RefusesTensorsByName) {
@@ -123,6 +152,7 @@ TEST(Op, RefusesTensorsByName) {
         std::fill_n(wide.data<double>(), wide.elements(), 0.0);
         expect_refused(with(activations(), name, wide), simple, 1, std::string("'") + name + "'");
     }
+    expect_refused(with(activations(), "query", values({0, T, C}, 1)), simple, 1, "'query' has the shape [0, 5, 3]; it must be [B, T, C] = [1 or more");
     expect_refused(activations(), "--set variant=full", 1, "'position_bias'");
     expect_refused(with(activations(), "position_bias", values({T + 1, T + 1}, 1)), "--set variant=full", 1, "'position_bias'");
     expect_refused(with(activations(), "position_bias", values({T, T + 1}, 1)), "--set variant=full", 1, "'position_bias'");
@@ -143,12 +173,12 @@ TEST(Op, RefusesSettings) {
 }
 
 TEST(Op, RefusesFiles) {
-    const Folder folder;
-    EXPECT_EQ(run_aft("op mixer --set variant=simple --input /nonexistent --output " + folder.file("out")).code, 1);
-    EXPECT_EQ(run_aft("op mixer --set variant=simple --output " + folder.file("out")).code, 2);
+    const TemporaryFolder folder;
+    EXPECT_EQ(run_aft("op mixer --set variant=simple --input /nonexistent --output " + (folder / "out")).code, 1);
+    EXPECT_EQ(run_aft("op mixer --set variant=simple --output " + (folder / "out")).code, 2);
     EXPECT_EQ(run_aft("op bogus --input a --output b").code, 2);
-    write_safetensors(folder.file("in"), activations());
-    const Outcome o = run_aft("op mixer --set variant=simple --input " + folder.file("in") + " --output " + folder.file("missing/out"));
+    write_safetensors(folder / "in", activations());
+    const Outcome o = run_aft("op mixer --set variant=simple --input " + (folder / "in") + " --output " + (folder / "missing/out"));
     EXPECT_EQ(o.code, 1);
     EXPECT_TRUE(o.err.starts_with("aft: error: ")) << o.err;
 }

@@ -11,22 +11,15 @@ namespace {
 
 using nlohmann::json;
 
-std::string slurp(const std::string &path) {
-    std::ostringstream all;
-    all << std::ifstream(path, std::ios::binary).rdbuf();
-    return all.str();
-}
-bool holds(const std::string &text, const std::string &part) { return text.find(part) != std::string::npos; }
-
 struct TwoRuns {
-    Folder folder;
-    std::string keys, first = folder.file("first"), second = folder.file("second");
+    TemporaryFolder folder;
+    std::string keys, first = folder / "first", second = folder / "second";
 
     TwoRuns() {
-        std::ofstream out(folder.file("text"));
+        std::ofstream out(folder / "text");
         for (int line = 0; line < 400; line++) out << "line <" << line << "> & more\n";
         out.close();
-        keys = " --mixer simple --layers 1 --channels 16 --context 24 --batch 4 --warmup 5 --eval-every 5 --eval-batches 1 --sample-every 10 --data " + folder.file("text");
+        keys = " --mixer simple --layers 1 --channels 16 --context 24 --batch 4 --warmup 5 --eval-every 5 --eval-batches 1 --sample-every 10 --data " + (folder / "text");
     }
     Outcome train(const std::string &out, const std::string &more = "") const { return run_aft("train --quiet --steps 20" + keys + " --out " + out + more); }
 };
@@ -47,15 +40,15 @@ TEST(Report, OnePageWithoutAnythingFromOutside) {
 TEST(Report, EscapesWhatTheRunHolds) {
     const TwoRuns runs;
     ASSERT_EQ(runs.train(runs.first, " --prompt '<b>&\"'").code, 0);
-    ASSERT_EQ(run_aft("report " + runs.first + " --output " + runs.folder.file("page.html")).code, 0);
-    const std::string page = slurp(runs.folder.file("page.html"));
+    ASSERT_EQ(run_aft("report " + runs.first + " --output " + (runs.folder / "page.html")).code, 0);
+    const std::string page = slurp(runs.folder / "page.html");
     EXPECT_FALSE(holds(page, "<b>"));
     EXPECT_TRUE(holds(page, "&lt;b&gt;&amp;"));
 }
 
 TEST(Report, SaysWhatIsMissingOrBroken) {
     const TwoRuns runs;
-    const Outcome none = run_aft("report " + runs.folder.file("none"));
+    const Outcome none = run_aft("report " + (runs.folder / "none"));
     EXPECT_EQ(none.code, 1);
     EXPECT_TRUE(holds(none.err, "config.toml")) << none.err;
     ASSERT_EQ(runs.train(runs.first).code, 0);
@@ -74,22 +67,22 @@ TEST(Report, ABrowserShowsIt) {
     if (!browser) GTEST_SKIP() << "no headless Chromium on this machine (Debian: chromium)";
     const TwoRuns runs;
     ASSERT_EQ(runs.train(runs.first).code, 0);
-    ASSERT_EQ(run_aft("report " + runs.first + " --output " + runs.folder.file("page.html")).code, 0);
+    ASSERT_EQ(run_aft("report " + runs.first + " --output " + (runs.folder / "page.html")).code, 0);
     // The measuring script goes into a copy: the page itself has none.
-    std::string page = slurp(runs.folder.file("page.html"));
+    std::string page = slurp(runs.folder / "page.html");
     page.replace(page.find("</body>"), 7,
                  "<script>addEventListener('load', () => { const f = [...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect()).filter(r => r.width > 300 && r.height > 100).length;"
                  "document.title = 'figures=' + f + ' overflow=' + (document.documentElement.scrollWidth > innerWidth); })</script></body>");
-    std::ofstream(runs.folder.file("probe.html")) << page;
-    const std::string command = std::string("timeout 60 ") + browser + " --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --user-data-dir=" + runs.folder.file("profile") +
-                                " --window-size=1200,900 --dump-dom file://" + runs.folder.file("probe.html") + " >" + runs.folder.file("dom") + " 2>/dev/null";
+    std::ofstream(runs.folder / "probe.html") << page;
+    const std::string command = std::string("timeout 60 ") + browser + " --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --user-data-dir=" + (runs.folder / "profile") +
+                                " --window-size=1200,900 --dump-dom file://" + (runs.folder / "probe.html") + " >" + (runs.folder / "dom") + " 2>/dev/null";
     ASSERT_EQ(std::system(command.c_str()), 0);
-    EXPECT_TRUE(holds(slurp(runs.folder.file("dom")), "<title>figures=5 overflow=false</title>")) << slurp(runs.folder.file("dom")).substr(0, 400);
+    EXPECT_TRUE(holds(slurp(runs.folder / "dom"), "<title>figures=5 overflow=false</title>")) << slurp(runs.folder / "dom").substr(0, 400);
 }
 
 TEST(Trace, IsAChromeTraceOfKernels) {
     const TwoRuns runs;
-    const std::string file = runs.folder.file("trace.json");
+    const std::string file = runs.folder / "trace.json";
     ASSERT_EQ(runs.train(runs.first, " --trace-steps 1 --trace " + file).code, 0);
     const json trace = json::parse(slurp(file));
     std::map<int, double> last_begin;

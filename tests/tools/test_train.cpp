@@ -18,24 +18,17 @@ namespace {
 
 using nlohmann::json;
 
-bool holds(const std::string &text, const std::string &part) { return text.find(part) != std::string::npos; }
-
-std::string slurp(const std::string &path) {
-    std::ostringstream all;
-    all << std::ifstream(path, std::ios::binary).rdbuf();
-    return all.str();
-}
 
 struct SmallRun {
-    Folder folder;
-    std::string text = folder.file("text"), keys;
+    TemporaryFolder folder;
+    std::string text = folder / "text", keys;
 
     SmallRun() {
         std::ofstream out(text);
         for (int line = 0; line < 400; line++) out << "line " << line << " of a text with a pattern\n";
         keys = " --mixer simple --layers 1 --channels 16 --context 24 --batch 4 --warmup 5 --eval-every 5 --eval-batches 1 --save-every 5 --data " + text;
     }
-    std::string run(const std::string &name) const { return folder.file(name); }
+    std::string run(const std::string &name) const { return (folder / name); }
     std::string model_of(const std::string &name, int step) const { return slurp(run(name) + "/checkpoints/step-" + std::to_string(step) + "/model.safetensors"); }
 };
 
@@ -59,14 +52,33 @@ std::vector<std::string> words_of(const std::string &text) {
     return {std::istream_iterator<std::string>(in), {}};
 }
 
-// Starts a run, waits until its step 10 is saved, sends the signal, returns the status.
-int interrupt_at_step_10(const SmallRun &setup, const std::string &name, int signal) {
-    const pid_t child = start(words_of("aft train --steps 100000" + setup.keys + " --eval-every 0 --out " + setup.run(name)));
-    for (int wait = 0; wait < 3000 && !std::filesystem::exists(setup.run(name) + "/checkpoints/step-10"); wait++) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+pid_t start_long_run(const SmallRun &setup, const std::string &name) {
+    return start(words_of("aft train --steps 100000" + setup.keys + " --eval-every 0 --out " + setup.run(name)));
+}
+
+// The step of the newest checkpoint as soon as it is `step` or later; what it is after half a minute otherwise.
+int wait_for_checkpoint(const std::string &run, int step) {
+    int latest = 0;
+    for (int wait = 0; wait < 3000 && latest < step; wait++) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        const std::string name = slurp(run + "/latest");
+        if (name.starts_with("step-")) latest = std::stoi(name.substr(5));
+    }
+    return latest;
+}
+
+// Sends the signal and returns how the program ended.
+int end(pid_t child, int signal) {
     kill(child, signal);
     int status = 0;
     waitpid(child, &status, 0);
     return status;
+}
+
+int interrupt_at_step_10(const SmallRun &setup, const std::string &name, int signal) {
+    const pid_t child = start_long_run(setup, name);
+    wait_for_checkpoint(setup.run(name), 10);
+    return end(child, signal);
 }
 
 TEST(Train, KilledAndResumedRunRepeatsTheBits) {
@@ -80,6 +92,8 @@ TEST(Train, KilledAndResumedRunRepeatsTheBits) {
     Outcome resumed = run_aft("train --resume " + setup.run("killed") + " --steps " + std::to_string(steps));
     ASSERT_EQ(resumed.code, 0) << resumed.err;
     EXPECT_TRUE(holds(resumed.err, "resumed at step " + std::to_string(reached))) << resumed.err;
+    const Outcome done = run_aft("train --resume " + setup.run("killed"));
+    EXPECT_TRUE(done.code == 0 && holds(done.err, "nothing is left to do")) << done.err;
     const Outcome whole = run_aft("train --steps " + std::to_string(steps) + keys + " --out " + setup.run("whole"));
     ASSERT_EQ(whole.code, 0) << whole.err;
     EXPECT_FALSE(setup.model_of("whole", steps).empty());
@@ -95,6 +109,35 @@ TEST(Train, CtrlCSavesAndStops) {
     const size_t last = metrics.rfind("{\"step\":");
     ASSERT_NE(last, std::string::npos);
     EXPECT_EQ("step-" + std::to_string(json::parse(metrics.substr(last))["step"].get<int>()) + "\n", latest) << "the last step was not saved";
+}
+
+TEST(Train, UnderNohupAHangupIsNoEnd) {
+    const SmallRun setup;
+    const auto before = signal(SIGHUP, SIG_IGN);  // the program inherits it, as under nohup
+    const pid_t child = start_long_run(setup, "run");
+    signal(SIGHUP, before);
+    const int reached = wait_for_checkpoint(setup.run("run"), 10);
+    kill(child, SIGHUP);
+    EXPECT_GE(wait_for_checkpoint(setup.run("run"), reached + 20), reached + 20);
+    const int status = end(child, SIGTERM);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+}
+
+TEST(Train, AFolderIsEnoughToResumeFromAnywhere) {
+    const SmallRun setup;
+    std::string keys = setup.keys;
+    keys.replace(keys.find(setup.text), setup.text.size(), "text");  // where the text lies is the working folder
+    ASSERT_EQ(std::system(("cd " + setup.folder.path() + " && " + AFT_PROGRAM + " train --quiet --steps 5" + keys + " --out run >/dev/null").c_str()), 0);
+    const Outcome resumed = run_aft("train --steps 6 --resume " + setup.run("run")), valid = run_aft("eval --model " + setup.run("run"));
+    EXPECT_EQ(resumed.code, 0) << resumed.err;
+    EXPECT_EQ(valid.code, 0) << valid.err;
+}
+
+TEST(Train, AReaderThatGoesAwayEndsNoRun) {
+    const SmallRun setup;
+    const std::string command = std::string(AFT_PROGRAM) + " train --steps 20 --verbose" + setup.keys + " --out " + setup.run("run") + " 2>&1 | true";
+    ASSERT_EQ(std::system(command.c_str()), 0);
+    EXPECT_GE(wait_for_checkpoint(setup.run("run"), 20), 20);
 }
 
 TEST(Train, TrainsEvaluatesAndReports) {

@@ -14,7 +14,6 @@ namespace {
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-bool holds(const std::string &text, const std::string &part) { return text.find(part) != std::string::npos; }
 
 json parse_file(const std::string &path) {
     std::ifstream in(path);
@@ -29,8 +28,8 @@ std::string table_in_use() {
 }
 
 // A shared object whose add_f32 has this body; x, y, z are halide_buffer_t, whose third word is the data.
-std::string planted(const Folder &folder, const std::string &name, const std::string &body) {
-    const std::string source = folder.file(name + ".cpp"), object = folder.file(name + ".so");
+std::string planted(const TemporaryFolder &folder, const std::string &name, const std::string &body) {
+    const std::string source = (folder / name + ".cpp"), object = (folder / name + ".so");
     std::ofstream(source) << "#include <cstdlib>\n#include <cstring>\nextern \"C\" int add_f32__" + table_in_use() + "(void **x, void **y, void **z) {\n"
                           << "  float *out = static_cast<float *>(z[2]); (void)x; (void)y; (void)out;\n  " << body << "\n  return 0;\n}\n";
     EXPECT_EQ(std::system(("c++ -shared -fPIC -O1 -o " + object + " " + source).c_str()), 0);
@@ -39,7 +38,7 @@ std::string planted(const Folder &folder, const std::string &name, const std::st
 
 TEST(Tune, TheGateRejectsPlantedCandidatesAndSurvivesThem) {
     if (std::system("c++ --version >/dev/null 2>&1") != 0) GTEST_SKIP() << "no C++ compiler to plant candidates with";
-    const Folder folder;
+    const TemporaryFolder folder;
     const std::vector<std::tuple<std::string, std::string, std::string>> plants = {
         {"nothing", "", "wrong"},                                          // its output keeps the poison
         {"outside", "out[-1] = 0;", "wrong"},                              // and the guard zone is touched
@@ -48,13 +47,13 @@ TEST(Tune, TheGateRejectsPlantedCandidatesAndSurvivesThem) {
         {"hang", "for (volatile int n = 0;; n = n + 1) {}", "hung"},
         {"greedy", "for (;;) { void *p = malloc(64 << 20); if (!p) throw 1; memset(p, 1, 64 << 20); }", "crashed"},
         {"code", "return -7;", "failed"}};
-    std::ofstream lines(folder.file("lines"));
+    std::ofstream lines(folder / "lines");
     lines << json{{"kernel", "add_f32"}, {"symbol", "add_f32__" + table_in_use()}, {"target", table_in_use()}, {"shapes", {"C=64,R=16"}}, {"cpus", json::array()}, {"wall_s", 3}, {"memory_mib", 512}}.dump()
           << "\n";
     for (const auto &[name, body, status] : plants)
         lines << json{{"object", planted(folder, name, body)}, {"slow", 1.2}, {"seconds", 0.01}, {"least_rounds", 3}, {"most_rounds", 5}, {"shapes", json::array()}, {"determinism", false}}.dump() << "\n";
     lines.close();
-    const Outcome worker = run_aft("tune-worker <" + folder.file("lines"));
+    const Outcome worker = run_aft("tune-worker <" + (folder / "lines"));
     EXPECT_EQ(worker.code, 0) << worker.err;
     std::istringstream answers(worker.out);
     std::string line;
@@ -73,25 +72,25 @@ TEST(Tune, TheGateRejectsPlantedCandidatesAndSurvivesThem) {
 // A check that asks for more timing than the limit of a candidate: that time comes on top, so a right candidate is not called hung.
 TEST(Tune, TheTimeThatACheckAsksForIsNoHang) {
     if (std::system("c++ --version >/dev/null 2>&1") != 0) GTEST_SKIP() << "no C++ compiler to link a candidate with";
-    const Folder folder;
-    const std::string symbol = "add_f32__" + table_in_use(), kernels = std::string(AFT_BINARY_DIR) + "/kernels/", object = folder.file("right.so");
+    const TemporaryFolder folder;
+    const std::string symbol = "add_f32__" + table_in_use(), kernels = std::string(AFT_BINARY_DIR) + "/kernels/", object = folder / "right.so";
     ASSERT_EQ(std::system(("c++ -shared -Wl,-Bsymbolic -o " + object + " " + kernels + symbol + ".o " + kernels + "halide_runtime.o -lpthread -ldl").c_str()), 0);
-    std::ofstream(folder.file("lines"))
+    std::ofstream(folder / "lines")
         << json{{"kernel", "add_f32"}, {"symbol", symbol}, {"target", table_in_use()}, {"shapes", {"C=512,R=4096"}}, {"cpus", json::array()}, {"wall_s", 1}, {"memory_mib", 512}}.dump() << "\n"
         << json{{"object", object}, {"slow", 100}, {"seconds", 4}, {"least_rounds", 600}, {"most_rounds", 10000}, {"shapes", json::array()}, {"determinism", false}}.dump() << "\n";
-    const Outcome worker = run_aft("tune-worker <" + folder.file("lines"));
+    const Outcome worker = run_aft("tune-worker <" + (folder / "lines"));
     ASSERT_EQ(worker.code, 0) << worker.err;
     const json verdict = json::parse(worker.out.substr(worker.out.find('\n') + 1));
     EXPECT_EQ(verdict.at("status"), "ok") << verdict.dump();
     EXPECT_GT(verdict.at("seconds"), 1) << "not timed for longer than the limit: " << verdict.dump();
 }
 
-std::string tune_add(const Folder &folder, const std::string &more) {
-    return "tune --json --quiet --filter add_f32 --shape C=256,R=512 --budget 60s --out " + folder.file("records") + " " + more;
+std::string tune_add(const TemporaryFolder &folder, const std::string &more) {
+    return "tune --json --quiet --filter add_f32 --shape C=256,R=512 --budget 60s --out " + (folder / "records") + " " + more;
 }
 
 TEST(Tune, FindsAndResumesWithoutRepeating) {
-    const Folder folder;
+    const TemporaryFolder folder;
     const Outcome first = run_aft(tune_add(folder, "--candidates 3 --seed 4"));
     ASSERT_EQ(first.code, 0) << first.err;
     const json a = json::parse(first.out)["kernels"][0];
@@ -108,7 +107,7 @@ TEST(Tune, FindsAndResumesWithoutRepeating) {
 }
 
 TEST(Tune, TriesGivenValuesFirst) {
-    const Folder folder;
+    const TemporaryFolder folder;
     const auto tried = [&](const std::string &more) {
         const Outcome outcome = run_aft(tune_add(folder, more));
         EXPECT_EQ(outcome.code, 0) << outcome.err;
@@ -127,8 +126,8 @@ TEST(Tune, TriesGivenValuesFirst) {
 // One that works, one whose kernel is wrong when it is called in place (its vectors at the end of a row overlap), one that the
 // autoscheduler dies of: whatever it is, it is said, the run ends well, and nothing is recorded.
 TEST(Tune, AutoschedulersAreTriedBesideOurs) {
-    const Folder folder;
-    const std::string common = " --json --quiet --budget 120s --out " + folder.file("records");
+    const TemporaryFolder folder;
+    const std::string common = " --json --quiet --budget 120s --out " + (folder / "records");
     const auto tried = [&](const std::string &arguments) {
         const Outcome outcome = run_aft("tune " + arguments + common);
         EXPECT_EQ(outcome.code, 0) << outcome.err;
@@ -149,16 +148,16 @@ TEST(Tune, AutoschedulersAreTriedBesideOurs) {
     const json norm = tried("--autoscheduler Adams2019 --filter layer_norm_forward_f32 --shape C=256,R=512").at("shapes").at(0).at("candidates").at(0);
     EXPECT_FALSE(norm.contains("ratio")) << norm.dump();
     EXPECT_FALSE(norm.at("message").get<std::string>().empty());
-    EXPECT_FALSE(fs::exists(folder.file("records")));
+    EXPECT_FALSE(fs::exists(folder / "records"));
 }
 
 TEST(Tune, AMissingPluginIsNamed) {
-    const Folder folder;
+    const TemporaryFolder folder;
     json manifest = parse_file(AFT_BINARY_DIR "/kernels/manifest.json");
-    manifest["autoschedulers"] = folder.file("none");
-    fs::create_directories(folder.file("kernels"));
-    std::ofstream(folder.file("kernels/manifest.json")) << manifest.dump();
-    const Outcome outcome = run_aft("tune --autoscheduler Adams2019 --filter add_f32 --build-dir " + folder.file(""));
+    manifest["autoschedulers"] = folder / "none";
+    fs::create_directories(folder / "kernels");
+    std::ofstream(folder / "kernels/manifest.json") << manifest.dump();
+    const Outcome outcome = run_aft("tune --autoscheduler Adams2019 --filter add_f32 --build-dir " + (folder / ""));
     EXPECT_EQ(outcome.code, 1);
     EXPECT_TRUE(holds(outcome.err, "libautoschedule_adams2019.so")) << outcome.err;
 }
@@ -176,11 +175,11 @@ TEST(Tune, ListsSpacesAndPlans) {
         EXPECT_LT(kernel.at("valid_points"), kernel.at("combinations")) << "its requirements rule something out";
     }
     EXPECT_TRUE(found);
-    const Folder folder;
-    const Outcome plan = run_aft("tune --dry-run --json --filter add_f32 --out " + folder.file("r"));
+    const TemporaryFolder folder;
+    const Outcome plan = run_aft("tune --dry-run --json --filter add_f32 --out " + (folder / "r"));
     ASSERT_EQ(plan.code, 0) << plan.err;
     EXPECT_TRUE(holds(json::parse(plan.out).at("kernels").at(0).at("record"), "add_f32.json"));
-    EXPECT_FALSE(fs::exists(folder.file("r")));
+    EXPECT_FALSE(fs::exists(folder / "r"));
 }
 
 TEST(Tune, WrongUseIsNamed) {
@@ -213,8 +212,8 @@ TEST(Tune, OneSearchAtATimeInABuildTree) {
 
 // The models' shapes never reach the exact scan of AFT-simple: a filter over a family goes on to the next kernel.
 TEST(Tune, AVariantThatNoModelReachesEndsNothing) {
-    const Folder folder;
-    const Outcome o = run_aft("tune --json --threads 1 --filter 'aft_simple_causal_forward_f32' --budget 10s --candidates 1 --out " + folder.file("records"));
+    const TemporaryFolder folder;
+    const Outcome o = run_aft("tune --json --threads 1 --filter 'aft_simple_causal_forward_f32' --budget 10s --candidates 1 --out " + (folder / "records"));
     EXPECT_EQ(o.code, 0) << o.err;
     EXPECT_TRUE(holds(o.err, "no shape of the models takes this variant")) << o.err;
     EXPECT_TRUE(json::parse(o.out).at("kernels").empty());
@@ -222,8 +221,8 @@ TEST(Tune, AVariantThatNoModelReachesEndsNothing) {
 
 // A journal with known times: the strategies are told them, and what is too uncertain is left out.
 TEST(Tune, SimulatesStrategiesOnJournals) {
-    const Folder folder;
-    std::ofstream journal(folder.file("space.jsonl"));
+    const TemporaryFolder folder;
+    std::ofstream journal(folder / "space.jsonl");
     journal << json{{"incumbent", {{"rows", 1}, {"vectors", 1}}}}.dump() << "\n";
     for (int rows : {1, 2, 4, 8})
         for (int vectors : {1, 2, 4}) {
@@ -236,7 +235,7 @@ TEST(Tune, SimulatesStrategiesOnJournals) {
                     << "\n";
         }
     journal.close();
-    const std::string file = folder.file("space.jsonl");
+    const std::string file = folder / "space.jsonl";
     const json both = json::parse(run_aft("tune --json --simulate " + file + " " + file).out);
     ASSERT_EQ(both.at("journals").size(), 2u);
     EXPECT_EQ(both.at("journals").at(0).at("points"), 11);
@@ -245,17 +244,17 @@ TEST(Tune, SimulatesStrategiesOnJournals) {
         EXPECT_GT(both.at("strategies").at(strategy).at("4"), 0.7) << strategy;
         EXPECT_NEAR(both.at("strategies").at(strategy).at("12").get<double>(), 0.7, 1e-12) << strategy << ": the whole space";
     }
-    EXPECT_EQ(run_aft("tune --simulate " + folder.file("none")).code, 1);
+    EXPECT_EQ(run_aft("tune --simulate " + (folder / "none")).code, 1);
 }
 
 TEST(Tune, ComparesRecords) {
-    const Folder folder;
+    const TemporaryFolder folder;
     for (const auto &[name, rows, seconds] : {std::tuple("old", 4, 2e-3), std::tuple("new", 8, 1e-3)})
-        std::ofstream(folder.file(name)) << json{{"kernel", "k"}, {"knobs", {{"rows", rows}, {"same", 1}}}, {"shapes", {{{"shape", "B=1"}, {"median_seconds", seconds}}}}}.dump();
-    const json change = json::parse(run_aft("tune --json --compare " + folder.file("old") + " " + folder.file("new")).out)["records"][0];
+        std::ofstream(folder / name) << json{{"kernel", "k"}, {"knobs", {{"rows", rows}, {"same", 1}}}, {"shapes", {{{"shape", "B=1"}, {"median_seconds", seconds}}}}}.dump();
+    const json change = json::parse(run_aft("tune --json --compare " + (folder / "old") + " " + (folder / "new")).out)["records"][0];
     EXPECT_EQ(change.at("knobs"), json({{"rows", {4, 8}}}));
     EXPECT_DOUBLE_EQ(change.at("shapes").at(0).at("ratio"), 0.5);
-    const Outcome text = run_aft("tune --compare " + folder.file("old") + " " + folder.file("new"));
+    const Outcome text = run_aft("tune --compare " + (folder / "old") + " " + (folder / "new"));
     EXPECT_EQ(text.code, 0) << text.err;
     EXPECT_TRUE(holds(text.out, "k: other knobs  rows 4 -> 8")) << text.out;
     EXPECT_TRUE(holds(text.out, "x 0.500")) << text.out;
@@ -287,14 +286,14 @@ TEST(Tune, CommittedRecordsAreInUse) {
 // What a changed record makes again: in the build's graph its only users are the objects of its own kernel.
 TEST(Tune, EditingARecordRebuildsItsKernelOnly) {
     if (std::string(AFT_NINJA).empty()) GTEST_SKIP() << "the build is not Ninja's";
-    const Folder folder;
+    const TemporaryFolder folder;
     const json manifest = parse_file(AFT_BINARY_DIR "/kernels/manifest.json");
     int used = 0;
     for (const json &kernel : manifest.at("kernels"))
         for (const std::string record : kernel.at("records")) {
-            const std::string command = std::string(AFT_NINJA) + " -C " + AFT_BINARY_DIR + " -t query " + record + " >" + folder.file("users");
+            const std::string command = std::string(AFT_NINJA) + " -C " + AFT_BINARY_DIR + " -t query " + record + " >" + (folder / "users");
             ASSERT_EQ(std::system(command.c_str()), 0) << command;
-            std::ifstream in(folder.file("users"));
+            std::ifstream in(folder / "users");
             bool outputs = false;
             for (std::string line; std::getline(in, line);) {
                 EXPECT_TRUE(!outputs || holds(line, "kernels/" + kernel.at("symbol").get<std::string>() + ".")) << record << ":" << line;
@@ -307,18 +306,18 @@ TEST(Tune, EditingARecordRebuildsItsKernelOnly) {
 
 // A record that lies in the folder of another family of targets is named and not used, even if its knob space fits.
 TEST(Tune, ARecordOfAnotherFamilyIsNotUsed) {
-    const Folder folder;
+    const TemporaryFolder folder;
     const json manifest = parse_file(AFT_BINARY_DIR "/kernels/manifest.json");
     for (const json &kernel : manifest.at("kernels")) {
         if (kernel.at("kernel") != "add_f32") continue;
-        const std::string target = kernel.at("halide_target"), own = folder.file("own.json"), other = folder.file("other.json");
+        const std::string target = kernel.at("halide_target"), own = folder / "own.json", other = folder / "other.json";
         const bool wide = holds(target, "avx512");
         const json knobs = {{"rows_per_task", 4}, {"vectors", 4}};
         const auto origin = [&](const std::string &records) -> std::string {
-            std::string command = kernel.at("program").get<std::string>() + " -g " + kernel.at("generator").get<std::string>() + " -f planted -e object -o " + folder.file("") + " target=" + target + " report=" + folder.file("report");
+            std::string command = kernel.at("program").get<std::string>() + " -g " + kernel.at("generator").get<std::string>() + " -f planted -e object -o " + (folder / "") + " target=" + target + " report=" + (folder / "report");
             for (const std::string parameter : kernel.at("parameters")) command += " " + parameter;
-            EXPECT_EQ(std::system((command + (records.empty() ? "" : " records=" + records) + " 2>" + folder.file("err")).c_str()), 0);
-            std::ifstream in(folder.file("report"));
+            EXPECT_EQ(std::system((command + (records.empty() ? "" : " records=" + records) + " 2>" + (folder / "err")).c_str()), 0);
+            std::ifstream in(folder / "report");
             const std::string text(std::istreambuf_iterator<char>(in), {});
             const json report = json::parse(text.substr(text.find('{'), text.rfind('}') + 1 - text.find('{')));
             std::ofstream(own) << json{{"knobs", knobs}, {"fingerprint", report.at("fingerprint")}, {"target_features", target}}.dump();
@@ -328,7 +327,7 @@ TEST(Tune, ARecordOfAnotherFamilyIsNotUsed) {
         EXPECT_EQ(origin(""), "default");
         EXPECT_EQ(origin(own), own);
         EXPECT_EQ(origin(other), "default");
-        std::ifstream in(folder.file("err"));
+        std::ifstream in(folder / "err");
         const std::string warning(std::istreambuf_iterator<char>(in), {});
         EXPECT_TRUE(holds(warning, "another family")) << warning;
     }

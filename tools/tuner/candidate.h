@@ -1,5 +1,5 @@
 // A candidate: the kernel's object made by its generator with other knob values, as a shared object that carries a Halide
-// runtime of its own (libaft's is private, DESIGN "kernel packs").
+// runtime of its own (libaft's is private, docs/architecture.md).
 #pragma once
 #include <string>
 

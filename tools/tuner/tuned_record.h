@@ -1,4 +1,4 @@
-// Tuned records (DESIGN section 2) as the tuner writes and compares them; schedules/record.h reads them in the build.
+// Tuned records (docs/tuning.md) as the tuner writes and compares them; schedules/record.h reads them in the build.
 #pragma once
 #include <nlohmann/json_fwd.hpp>
 #include <string>
