@@ -107,6 +107,22 @@ TEST(Tune, FindsAndResumesWithoutRepeating) {
     EXPECT_EQ(c.at("tried"), 5);
 }
 
+// A glob over a family and one shape: the kernels that it suits are tuned, variants that it does not reach are passed by.
+TEST(Tune, AShapeNeedNotSuitAllKernelsOfAFilter) {
+    const Folder folder;
+    const Outcome plan = run_aft("tune --json --dry-run --filter 'aft_*' --shape B=8,T=1024,C=512");
+    ASSERT_EQ(plan.code, 0) << plan.err;
+    for (const json &kernel : json::parse(plan.out).at("kernels")) EXPECT_TRUE(kernel.at("symbol").get<std::string>().starts_with("aft_simple_")) << kernel;
+    const std::string common = " --json --candidates 1 --budget 10s --threads 1 --shape M=1,N=256,K=64 --out " + folder.file("records");
+    const Outcome some = run_aft("tune --filter gemm_nt_f32" + common);
+    ASSERT_EQ(some.code, 0) << some.err;
+    EXPECT_TRUE(holds(some.err, "_large: no shape of --shape takes this variant")) << some.err;
+    EXPECT_EQ(json::parse(some.out).at("kernels").size(), 1u) << some.out;
+    const Outcome none = run_aft("tune --filter 'gemm_nt_f32*_large'" + common);
+    EXPECT_EQ(none.code, 1);
+    EXPECT_TRUE(holds(none.err, "nothing was timed")) << none.err;
+}
+
 TEST(Tune, TriesGivenValuesFirst) {
     const Folder folder;
     const auto tried = [&](const std::string &more) {
@@ -194,7 +210,8 @@ TEST(Tune, WrongUseIsNamed) {
     expect("--strategy best", 2, "--strategy");
     expect("--autoscheduler Nobody2020 --filter add_f32", 2, "'Nobody2020' is none of Halide's");
     expect("--autoscheduler Anderson2021 --filter add_f32", 2, "CUDA only");
-    expect("--filter add_f32 --shape M=1", 2, "no workload times it");
+    expect("--filter add_f32 --shape M=1", 2, "no workload times these kernels at the shape M=1");
+    expect("--filter add_f32 --shape C=64,R=16 --shape C=64 --dry-run", 2, "at the shape C=64:");
     expect("--build-dir /nonexistent --filter add_f32", 1, "tuning needs the build tree");
     expect("--compare /nonexistent/a /nonexistent/b", 1, "there is no record");
 }
