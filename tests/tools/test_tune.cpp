@@ -86,6 +86,15 @@ TEST(Tune, TheTimeThatACheckAsksForIsNoHang) {
     EXPECT_GT(verdict.at("seconds"), 1) << "not timed for longer than the limit: " << verdict.dump();
 }
 
+std::string add_journal() { return std::string(AFT_BINARY_DIR) + "/tune/" + table_in_use() + "/add_f32.jsonl"; }
+
+int count_lines(const std::string &path, const std::string &part) {
+    std::ifstream in(path);
+    int count = 0;
+    for (std::string line; std::getline(in, line);) count += holds(line, part);
+    return count;
+}
+
 std::string tune_add(const Folder &folder, const std::string &more) {
     return "tune --json --quiet --filter add_f32 --shape C=256,R=512 --budget 60s --out " + folder.file("records") + " " + more;
 }
@@ -102,9 +111,29 @@ TEST(Tune, FindsAndResumesWithoutRepeating) {
     const json b = json::parse(run_aft(tune_add(folder, "--candidates 3 --seed 4 --resume")).out)["kernels"][0];
     EXPECT_EQ(b.at("resumed"), 3);
     EXPECT_EQ(b.at("search_ratio"), a.at("search_ratio"));
+    // Nor is the final check: its result is that of the first time.
+    EXPECT_EQ(b.at("status"), a.at("status"));
+    EXPECT_EQ(count_lines(add_journal(), "\"result\""), 1);
     const json c = json::parse(run_aft(tune_add(folder, "--candidates 5 --seed 4 --resume")).out)["kernels"][0];
     EXPECT_EQ(c.at("resumed"), 3);
     EXPECT_EQ(c.at("tried"), 5);
+    EXPECT_EQ(count_lines(add_journal(), "\"result\""), 2) << "there is something new to check";
+}
+
+TEST(Tune, CtrlCKeepsWhatWasTried) {
+    const Folder folder;
+    fs::remove(add_journal());
+    const std::string out = folder.file("out"), command = std::string(AFT_PROGRAM) + " " + tune_add(folder, "--seed 4") + " >" + out + " & p=$!; for n in $(seq 3000); do grep -qs verdict " + add_journal() +
+                                                          " && break; sleep 0.02; done; kill -INT $p; wait $p";
+    EXPECT_EQ(std::system(command.c_str()), 0);
+    const json stopped = parse_file(out);
+    EXPECT_TRUE(stopped.at("interrupted"));
+    const int tried = stopped.at("kernels").at(0).at("tried");
+    EXPECT_GE(tried, 1);
+    EXPECT_LT(tried, 8) << "the whole space, as if nothing had happened";
+    const json rest = json::parse(run_aft(tune_add(folder, "--seed 4 --resume")).out)["kernels"][0];
+    EXPECT_EQ(rest.at("resumed"), tried);
+    EXPECT_EQ(rest.at("tried"), 8);
 }
 
 // A glob over a family and one shape: the kernels that it suits are tuned, variants that it does not reach are passed by.
