@@ -46,6 +46,7 @@ TEST(Tune, TheGateRejectsPlantedCandidatesAndSurvivesThem) {
         {"crash", "*static_cast<volatile int *>(nullptr) = 1;", "crashed"},
         {"abort", "abort();", "crashed"},
         {"hang", "for (volatile int n = 0;; n = n + 1) {}", "hung"},
+        {"hungry", "for (;;) { char *volatile p = new char[64 << 20]; memset(p, 1, 64 << 20); }", "memory"},
         {"greedy", "for (;;) { void *p = malloc(64 << 20); if (!p) throw 1; memset(p, 1, 64 << 20); }", "crashed"},
         {"code", "return -7;", "failed"}};
     std::ofstream lines(folder.file("lines"));
