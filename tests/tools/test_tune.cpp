@@ -242,6 +242,7 @@ TEST(Tune, WrongUseIsNamed) {
     expect("--autoscheduler Anderson2021 --filter add_f32", 2, "CUDA only");
     expect("--filter add_f32 --shape M=1", 2, "no workload times these kernels at the shape M=1");
     expect("--filter add_f32 --shape C=64,R=16 --shape C=64 --dry-run", 2, "at the shape C=64:");
+    expect("--seed -3 --list", 2, "--seed");
     expect("--build-dir /nonexistent --filter add_f32", 1, "tuning needs the build tree");
     expect("--compare /nonexistent/a /nonexistent/b", 1, "there is no record");
 }
