@@ -39,8 +39,9 @@ TEST(Report, OnePageWithoutAnythingFromOutside) {
     ASSERT_EQ(made.code, 0) << made.err;
     const std::string page = slurp(json::parse(made.out).at("report"));
     for (const char *part : {"<!DOCTYPE html>", "Loss, bits per character", "Learning rate", "Gradient norm", "Throughput", "Share of the FMA peak", "Samples", "Configuration",
-                             "stroke-dasharray", "AFT-simple, 1 x 16", "learning_rate = 0.003"})
+                             "stroke-dasharray", "AFT-simple, 1 x 16", "learning_rate = 0.003", "Other keys", "learning_rate = 0.01\n"})
         EXPECT_TRUE(holds(page, part)) << part;
+    EXPECT_FALSE(holds(page.substr(page.find("Other keys")), "batch = 4")) << "a key that both runs share";
     for (const char *part : {"http:", "https:", "<script", "src="}) EXPECT_FALSE(holds(page, part)) << part;
 }
 
