@@ -114,5 +114,20 @@ TEST(Trace, IsAChromeTraceOfKernels) {
     EXPECT_EQ(names["embedding_forward_f32"], 1) << "one step in one pass";
 }
 
+TEST(Trace, OfARunThatEndsBeforeItIsWritten) {
+    const TwoRuns runs;
+    const std::string file = runs.folder.file("trace.json");
+    ASSERT_EQ(runs.train(runs.first, " --trace-steps 1000 --trace " + file).code, 0);
+    EXPECT_GT(json::parse(slurp(file)).at("traceEvents").size(), 0u);
+}
+
+TEST(Trace, AFileThatCannotBeWrittenIsSaidBeforeTheRun) {
+    const TwoRuns runs;
+    const Outcome none = runs.train(runs.first, " --trace /nowhere/trace.json");
+    EXPECT_EQ(none.code, 1);
+    EXPECT_TRUE(holds(none.err, "/nowhere/trace.json")) << none.err;
+    EXPECT_FALSE(std::filesystem::exists(runs.first));
+}
+
 }  // namespace
 }  // namespace aft::test
