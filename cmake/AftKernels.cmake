@@ -138,6 +138,7 @@ function(aft_add_kernels LIBRARY)
     get_property(entries GLOBAL PROPERTY AFT_MANIFEST)
     string(REGEX REPLACE "^," "" entries "${entries}")
     aft_json_strings(runtime ${AFT_KERNEL_DIR}/halide_runtime.o)
+    list(APPEND AFT_TUNED_DIR ${PROJECT_SOURCE_DIR}/schedules/tuned)  # where aft tune writes if the build reads none
     list(GET AFT_TUNED_DIR 0 tuned)
     aft_json_strings(tuned ${tuned})
     aft_json_strings(compiler ${CMAKE_CXX_COMPILER})

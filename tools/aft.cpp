@@ -37,7 +37,7 @@ void add_common(CLI::App &app, Common &common) {
     app.add_option("--threads", common.threads, "Threads to use (default: all cores)")->check(CLI::Range(1, 4096))->group(group);
     app.add_option("--target", common.target, "Force a kernel table, for example avx2 (default: the best this CPU runs)")->group(group);
     app.add_option("--device", common.device, "Where to run: cpu")->check(CLI::IsMember({"cpu"}))->group(group);
-    app.add_option("--seed", common.seed, "Seed of everything random")->group(group);
+    app.add_option("--seed", common.seed, "Seed of everything random")->check(at_least(0))->group(group);
     app.add_flag("--json", common.json, "Machine-readable result on stdout")->group(group);
     app.add_flag("--quiet", common.quiet, "No progress and no information, only warnings")->group(group);
     app.add_flag("--verbose", common.verbose, "More information")->excludes("--quiet")->group(group);

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 
 #include "aft/config.h"
@@ -87,6 +88,17 @@ std::string summary(const Run &run) {
     return text + "</table>\n";
 }
 
+// The lines of one configuration that the other has not.
+std::string other_keys(const std::string &first, const std::string &second) {
+    std::set<std::string> known;
+    std::istringstream ours(first), theirs(second);
+    for (std::string line; std::getline(ours, line);) known.insert(line);
+    std::string text;
+    for (std::string line; std::getline(theirs, line);)
+        if (!known.contains(line)) text += line + "\n";
+    return text;
+}
+
 std::string page(const Run &run, const Run *over) {
     std::string html = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>" + escape_html(run.folder) + "</title>\n<style>\n" + report_style() + "</style></head><body>\n";
     html += "<h1>" + escape_html(run.folder) + "</h1>\n";
@@ -110,6 +122,7 @@ std::string page(const Run &run, const Run *over) {
     html += "</div>\n";
     if (!run.samples.empty()) html += "<h2>Samples</h2>\n<pre>" + escape_html(run.samples) + "</pre>\n";
     html += "<h2>Configuration</h2>\n<pre>" + escape_html(to_toml(run.options)) + "</pre>\n";
+    if (over) html += "<h2>Other keys of the other run</h2>\n<pre>" + escape_html(other_keys(to_toml(run.options), to_toml(over->options))) + "</pre>\n";
     return html + "<p class=\"foot\">" + escape_html("aft report, " + date_and_time() + ", " + cpu_model()) + "</p>\n</body></html>\n";
 }
 

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "aft/error.h"
 #include "aft/threads.h"
@@ -137,6 +138,7 @@ int report(const Trainer &trainer, const TrainingResult &result, int64_t paramet
 int train(const Options &o, const Common &common) {
     if (o.list) return list_recipes(common);
     const RunOptions options = run_options(o, common);
+    if (!o.trace.empty()) write_trace(o.trace);  // an empty one: where it cannot be written, the run has not begun yet
     install_signal_handlers();
     Trainer trainer = o.resume.empty() ? Trainer(options) : Trainer::resume(options);
     const TrainingOptions &t = options.training;
@@ -152,11 +154,12 @@ int train(const Options &o, const Common &common) {
     TrainingCallbacks callbacks;
     callbacks.peak_flops = measure_fma_peak(thread_count());
     const int64_t begun = trainer.step();
+    int64_t traced = -1;  // steps; negative while no trace runs
+    const auto end_trace = [&] { write_trace(o.trace), line.print(fmt::format("trace of {} steps: {}", std::exchange(traced, -1), o.trace)); };
     callbacks.progress = [&](const TrainingProgress &p) {
         line.update(progress_text(p), p.step == 1 || p.step == p.steps);
-        if (o.trace.empty()) return;
-        if (p.step == begun + 1) start_trace();  // behind the first step, which lays the memory out
-        if (p.step == begun + 1 + o.trace_steps) write_trace(o.trace), line.print("trace of " + std::to_string(o.trace_steps) + " steps: " + o.trace);
+        if (traced >= 0 && ++traced == o.trace_steps) end_trace();
+        if (!o.trace.empty() && p.step == begun + 1) start_trace(), traced = 0;  // behind the first step, which lays the memory out
     };
     callbacks.evaluation = [&](const TrainingEvaluation &e) {
         line.print(fmt::format("step {}  validation {:.4f} bits/char over {} bytes{}", e.step, e.bits_per_character, e.count, e.best ? " (best)" : ""));
@@ -169,6 +172,7 @@ int train(const Options &o, const Common &common) {
         append_sample(t.out, step, text);
     };
     const TrainingResult result = trainer.run(callbacks, &stop);
+    if (traced >= 0) end_trace();  // the run was shorter than that
     return report(trainer, result, parameters, entropy, common);
 }
 

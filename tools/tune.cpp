@@ -83,6 +83,9 @@ std::vector<Job> find_jobs(const Options &options, const Manifest &manifest, con
         jobs.push_back({make_task(manifest, *entry, variant.report), shapes_for(variant.kernel, given)});
     }
     if (jobs.empty()) throw UsageError("--filter " + fmt::format("{}", fmt::join(options.filters, " ")) + " matches no kernel of the table " + table.target);
+    for (const WorkShape &shape : given)
+        if (std::ranges::none_of(jobs, [&](const Job &job) { return std::ranges::find(job.shapes, to_string(shape)) != job.shapes.end(); }))
+            throw UsageError("no workload times these kernels at the shape " + to_string(shape) + ": aft bench --list shows what each takes");
     return jobs;
 }
 
@@ -122,16 +125,21 @@ std::string record_file(const Options &options, const Manifest &manifest, const 
     return (out / job.task.entry->target / (job.task.entry->record + ".json")).string();
 }
 
-// The result of `work`; null, and a line that says so, for a variant that no shape of the models reaches: the next kernel's turn.
+// The result of `work`; null, and a line that says so, for a variant that no shape reaches: the next kernel's turn.
 template <class Work>
 json timed_or_said(const Options &options, const Job &job, const Work &work) {
     try {
         return work();
     } catch (const NotTimed &) {
-        if (!options.shapes.empty()) throw;
-        spdlog::info("{}: no shape of the models takes this variant: not tuned (--shape gives others)", job.task.entry->symbol);
+        spdlog::info("{}: no shape {} takes this variant: not tuned{}", job.task.entry->symbol, options.shapes.empty() ? "of the models" : "of --shape",
+                     options.shapes.empty() ? " (--shape gives others)" : "");
         return nullptr;
     }
+}
+
+// Shapes that the user gave and no variant takes are a mistake; those of the models need not reach every variant.
+void expect_results(const Options &options, const json &results) {
+    if (results.empty() && !options.shapes.empty() && interrupts() == 0) throw Error("none of the shapes of --shape takes a variant of these kernels: nothing was timed");
 }
 
 // --autoscheduler: Halide's beside ours, and nothing is recorded.
@@ -151,6 +159,7 @@ int try_autoschedulers(const Options &options, const Common &common, const std::
         results.push_back({{"symbol", job.task.entry->symbol}, {"autoschedulers", names}, {"shapes", few_of(job.shapes)}});
         if (!common.json) std::printf("%s: %s at %s\n", job.task.entry->symbol.c_str(), fmt::format("{}", fmt::join(names, ", ")).c_str(), fmt::format("{}", fmt::join(few_of(job.shapes), " ")).c_str());
     }
+    expect_results(options, results);
     if (common.json)
         std::puts(json{{"autoschedulers", names}, {"kernels", results}, {"interrupted", interrupts() > 0}}.dump(1).c_str());
     else if (!options.dry_run)
@@ -177,10 +186,9 @@ int tune_all(const Options &options, const Common &common) {
             print_list(jobs);
         return exit_done;
     }
-    if (options.shapes.empty()) std::erase_if(jobs, [&](const Job &job) { return !obstacle(job, searched).empty(); });
-    if (jobs.empty()) throw UsageError("none of these kernels can be tuned: aft tune --list says why");
-    for (const Job &job : jobs)
-        if (!obstacle(job, searched).empty()) throw UsageError(job.task.entry->symbol + ": " + obstacle(job, searched));
+    const std::string first_obstacle = jobs[0].task.entry->symbol + ": " + obstacle(jobs[0], searched);
+    std::erase_if(jobs, [&](const Job &job) { return !obstacle(job, searched).empty(); });
+    if (jobs.empty()) throw UsageError("none of these kernels can be tuned (" + first_obstacle + "): aft tune --list says why");
     if (!searched) return try_autoschedulers(options, common, jobs, autoschedulers);
 
     std::vector<KnobValues> first;
@@ -224,6 +232,7 @@ int tune_all(const Options &options, const Common &common) {
         }
         if (interrupted()) break;
     }
+    expect_results(options, results);
     if (common.json) std::puts(json{{"kernels", results}, {"interrupted", interrupted()}}.dump(1).c_str());
     return exit_done;
 }

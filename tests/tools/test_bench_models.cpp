@@ -24,7 +24,8 @@ TEST(BenchWorkloads, EveryFamilyRunsAndCountsItsBytes) {
     TemporaryFolder folder;
     std::ofstream(folder / "tiny.txt") << "gemm_nt_bias_f32 M=16,N=24,K=8\naft_simple_* B=2,T=8,C=16\naft_full_* B=2,T=8,C=16,D=4\naft_local_* B=2,T=8,C=16,D=4,W=3\n"
                                           "aft_conv_* B=2,T=8,C=16,H=4,S=3\n*layer_norm_* R=16,C=32\ngelu_* R=16,C=32\nadd_f32 R=16,C=32\ncolumn_sum_f32 R=16,C=32\n"
-                                          "dropout_* R=16,C=32\nsoftmax_cross_entropy_f32 R=16,V=33\nembedding_* B=2,T=8,C=16\nadamw_f32 N=1000\nsum_of_squares_f32 N=5000\n";
+                                          "dropout_* R=16,C=32\nsoftmax_cross_entropy_* R=16,V=33\nembedding_* B=2,T=8,C=16\nposition_backward_f32 B=2,T=8,C=16\n"
+                                          "decode_full B=2,T=8,C=16,D=4\ndecode_local B=2,T=8,C=16,D=4,W=3\ndecode_conv B=2,T=8,C=16,H=4,S=3\nadamw_f32 N=1000\nsum_of_squares_f32 N=5000\n";
     const json found = benchmarks_of("bench --samples 1 --min-time 0 --threads 1 --shapes " + (folder / "tiny.txt"));
     std::map<std::string, json> by_kernel;
     for (const json &entry : found.at("benchmarks")) {
@@ -35,7 +36,7 @@ TEST(BenchWorkloads, EveryFamilyRunsAndCountsItsBytes) {
     }
     for (const char *op : {"aft_simple", "aft_full", "aft_local", "aft_conv"})
         for (const char *form : {"_causal_forward", "_causal_backward", "_bidirectional_forward", "_bidirectional_backward"}) EXPECT_TRUE(by_kernel.contains(std::string(op) + form)) << op << form;
-    for (const char *kernel : {"layer_norm_forward_f32", "layer_norm_backward_f32", "residual_layer_norm_forward_f32", "softmax_cross_entropy_f32", "adamw_f32", "embedding_forward_f32",
+    for (const char *kernel : {"layer_norm_forward_f32", "layer_norm_backward_f32", "residual_layer_norm_forward_f32", "softmax_cross_entropy_f32", "softmax_cross_entropy_loss_f32", "position_backward_f32", "decode_full", "decode_local", "decode_conv", "adamw_f32", "embedding_forward_f32",
                                "embedding_backward_f32", "dropout_f32", "dropout_residual_f32", "gelu_forward_f32", "gelu_backward_f32"})
         EXPECT_TRUE(by_kernel.contains(kernel)) << kernel;
     // Bytes of the least traffic, counted by hand: 4 tensors of 256 floats; 7 of them; 8 of 1,000.

@@ -32,8 +32,9 @@ TEST(Report, OnePageWithoutAnythingFromOutside) {
     ASSERT_EQ(made.code, 0) << made.err;
     const std::string page = slurp(json::parse(made.out).at("report"));
     for (const char *part : {"<!DOCTYPE html>", "Loss, bits per character", "Learning rate", "Gradient norm", "Throughput", "Share of the FMA peak", "Samples", "Configuration",
-                             "stroke-dasharray", "AFT-simple, 1 x 16", "learning_rate = 0.003"})
+                             "stroke-dasharray", "AFT-simple, 1 x 16", "learning_rate = 0.003", "Other keys", "learning_rate = 0.01\n"})
         EXPECT_TRUE(holds(page, part)) << part;
+    EXPECT_FALSE(holds(page.substr(page.find("Other keys")), "batch = 4")) << "a key that both runs share";
     for (const char *part : {"http:", "https:", "<script", "src="}) EXPECT_FALSE(holds(page, part)) << part;
 }
 
@@ -104,6 +105,21 @@ TEST(Trace, IsAChromeTraceOfKernels) {
     }
     for (const char *kernel : {"embedding_forward_f32", "gemm_nt_bias_f32", "aft_simple_causal_forward_bounded_f32", "softmax_cross_entropy_f32", "adamw_f32"}) EXPECT_GT(names[kernel], 0) << kernel;
     EXPECT_EQ(names["embedding_forward_f32"], 1) << "one step in one pass";
+}
+
+TEST(Trace, OfARunThatEndsBeforeItIsWritten) {
+    const TwoRuns runs;
+    const std::string file = runs.folder.file("trace.json");
+    ASSERT_EQ(runs.train(runs.first, " --trace-steps 1000 --trace " + file).code, 0);
+    EXPECT_GT(json::parse(slurp(file)).at("traceEvents").size(), 0u);
+}
+
+TEST(Trace, AFileThatCannotBeWrittenIsSaidBeforeTheRun) {
+    const TwoRuns runs;
+    const Outcome none = runs.train(runs.first, " --trace /nowhere/trace.json");
+    EXPECT_EQ(none.code, 1);
+    EXPECT_TRUE(holds(none.err, "/nowhere/trace.json")) << none.err;
+    EXPECT_FALSE(std::filesystem::exists(runs.first));
 }
 
 }  // namespace

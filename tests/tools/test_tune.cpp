@@ -45,6 +45,7 @@ TEST(Tune, TheGateRejectsPlantedCandidatesAndSurvivesThem) {
         {"crash", "*static_cast<volatile int *>(nullptr) = 1;", "crashed"},
         {"abort", "abort();", "crashed"},
         {"hang", "for (volatile int n = 0;; n = n + 1) {}", "hung"},
+        {"hungry", "for (;;) { char *volatile p = new char[64 << 20]; memset(p, 1, 64 << 20); }", "memory"},
         {"greedy", "for (;;) { void *p = malloc(64 << 20); if (!p) throw 1; memset(p, 1, 64 << 20); }", "crashed"},
         {"code", "return -7;", "failed"}};
     std::ofstream lines(folder / "lines");
@@ -85,6 +86,15 @@ TEST(Tune, TheTimeThatACheckAsksForIsNoHang) {
     EXPECT_GT(verdict.at("seconds"), 1) << "not timed for longer than the limit: " << verdict.dump();
 }
 
+std::string add_journal() { return std::string(AFT_BINARY_DIR) + "/tune/" + table_in_use() + "/add_f32.jsonl"; }
+
+int count_lines(const std::string &path, const std::string &part) {
+    std::ifstream in(path);
+    int count = 0;
+    for (std::string line; std::getline(in, line);) count += holds(line, part);
+    return count;
+}
+
 std::string tune_add(const TemporaryFolder &folder, const std::string &more) {
     return "tune --json --quiet --filter add_f32 --shape C=256,R=512 --budget 60s --out " + (folder / "records") + " " + more;
 }
@@ -101,9 +111,45 @@ TEST(Tune, FindsAndResumesWithoutRepeating) {
     const json b = json::parse(run_aft(tune_add(folder, "--candidates 3 --seed 4 --resume")).out)["kernels"][0];
     EXPECT_EQ(b.at("resumed"), 3);
     EXPECT_EQ(b.at("search_ratio"), a.at("search_ratio"));
+    // Nor is the final check: its result is that of the first time.
+    EXPECT_EQ(b.at("status"), a.at("status"));
+    EXPECT_EQ(count_lines(add_journal(), "\"result\""), 1);
     const json c = json::parse(run_aft(tune_add(folder, "--candidates 5 --seed 4 --resume")).out)["kernels"][0];
     EXPECT_EQ(c.at("resumed"), 3);
     EXPECT_EQ(c.at("tried"), 5);
+    EXPECT_EQ(count_lines(add_journal(), "\"result\""), 2) << "there is something new to check";
+}
+
+TEST(Tune, CtrlCKeepsWhatWasTried) {
+    const Folder folder;
+    fs::remove(add_journal());
+    const std::string out = folder.file("out"), command = std::string(AFT_PROGRAM) + " " + tune_add(folder, "--seed 4") + " >" + out + " & p=$!; for n in $(seq 3000); do grep -qs verdict " + add_journal() +
+                                                          " && break; sleep 0.02; done; kill -INT $p; wait $p";
+    EXPECT_EQ(std::system(command.c_str()), 0);
+    const json stopped = parse_file(out);
+    EXPECT_TRUE(stopped.at("interrupted"));
+    const int tried = stopped.at("kernels").at(0).at("tried");
+    EXPECT_GE(tried, 1);
+    EXPECT_LT(tried, 8) << "the whole space, as if nothing had happened";
+    const json rest = json::parse(run_aft(tune_add(folder, "--seed 4 --resume")).out)["kernels"][0];
+    EXPECT_EQ(rest.at("resumed"), tried);
+    EXPECT_EQ(rest.at("tried"), 8);
+}
+
+// A glob over a family and one shape: the kernels that it suits are tuned, variants that it does not reach are passed by.
+TEST(Tune, AShapeNeedNotSuitAllKernelsOfAFilter) {
+    const Folder folder;
+    const Outcome plan = run_aft("tune --json --dry-run --filter 'aft_*' --shape B=8,T=1024,C=512");
+    ASSERT_EQ(plan.code, 0) << plan.err;
+    for (const json &kernel : json::parse(plan.out).at("kernels")) EXPECT_TRUE(kernel.at("symbol").get<std::string>().starts_with("aft_simple_")) << kernel;
+    const std::string common = " --json --candidates 1 --budget 10s --threads 1 --shape M=1,N=256,K=64 --out " + folder.file("records");
+    const Outcome some = run_aft("tune --filter gemm_nt_f32" + common);
+    ASSERT_EQ(some.code, 0) << some.err;
+    EXPECT_TRUE(holds(some.err, "_large: no shape of --shape takes this variant")) << some.err;
+    EXPECT_EQ(json::parse(some.out).at("kernels").size(), 1u) << some.out;
+    const Outcome none = run_aft("tune --filter 'gemm_nt_f32*_large'" + common);
+    EXPECT_EQ(none.code, 1);
+    EXPECT_TRUE(holds(none.err, "nothing was timed")) << none.err;
 }
 
 TEST(Tune, TriesGivenValuesFirst) {
@@ -193,7 +239,9 @@ TEST(Tune, WrongUseIsNamed) {
     expect("--strategy best", 2, "--strategy");
     expect("--autoscheduler Nobody2020 --filter add_f32", 2, "'Nobody2020' is none of Halide's");
     expect("--autoscheduler Anderson2021 --filter add_f32", 2, "CUDA only");
-    expect("--filter add_f32 --shape M=1", 2, "no workload times it");
+    expect("--filter add_f32 --shape M=1", 2, "no workload times these kernels at the shape M=1");
+    expect("--filter add_f32 --shape C=64,R=16 --shape C=64 --dry-run", 2, "at the shape C=64:");
+    expect("--seed -3 --list", 2, "--seed");
     expect("--build-dir /nonexistent --filter add_f32", 1, "tuning needs the build tree");
     expect("--compare /nonexistent/a /nonexistent/b", 1, "there is no record");
 }

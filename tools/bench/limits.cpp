@@ -23,7 +23,8 @@ constexpr double sample_seconds = 0.008;
 
 int64_t rounded(double bytes) { return int64_t(1) << std::lround(std::log2(std::max(bytes, 1.0))); }
 
-std::atomic<float> sink;  // results must be used, or the loops go
+// Results must be used, or the loops go. One a thread: a line that threads share would bound the loops of the first caches.
+thread_local volatile float sink;
 
 // Each thread runs `task(thread)`, all start together: a thread waits for the others, so no one serves two tasks. So
 // `threads` may not be more than the pool has.
@@ -56,24 +57,28 @@ double fma_rate(const Probes &probe, int threads) {
     return std::accumulate(rates.begin(), rates.end(), 0.0);
 }
 
-// Samplers of the seconds per byte of the four loops, in the order of Bandwidth.
+// Samplers of the seconds per byte of the four loops, in the order of Bandwidth. Each thread takes its time from where all have
+// started: on a busy machine they wait for each other longer than a loop takes.
 std::vector<Sampler> streams(const Probes &probe, int threads, int64_t bytes) {
-    constexpr int64_t least_bytes = 4 << 20;  // of a call: starting the threads shall not count
     const int64_t floats = std::max(bytes / threads / 4 / (4 * probe_step), int64_t(1)) * 4 * probe_step, half = floats / 2, quarter = floats / 4;
-    const int64_t passes = std::max(least_bytes / (4 * floats), int64_t(1));
     const auto data = std::make_shared<std::vector<Tensor>>();
     for (int thread = 0; thread < threads; thread++) data->emplace_back(Shape{floats});
     on_all_threads(threads, [&](int thread) { (*data)[size_t(thread)].fill(0.1f); });  // first touch: pages near the thread's CPU
     const auto stream = [&](int64_t used, const std::function<float(float *)> &loop) -> Sampler {
-        const auto run = [=] {
+        const auto run = [=](int64_t passes) {
+            std::vector<double> seconds(static_cast<size_t>(threads));
             on_all_threads(threads, [&](int thread) {
+                const double start = now();
                 for (int64_t n = 0; n < passes; n++) sink = loop((*data)[size_t(thread)].data());
+                seconds[size_t(thread)] = now() - start;
             });
+            return *std::ranges::max_element(seconds);
         };
-        return [sampler = warm_sampler(run, sample_seconds), touched = double(threads * passes * used) * 4] {
-            Sample sample = sampler();
-            sample.seconds /= touched;
-            return sample;
+        return [=, touched = 4 * double(threads * used), passes = std::make_shared<int64_t>(1)] {
+            run(1);  // what ran before left other data in the caches
+            double spent = run(*passes);
+            for (; spent < 0.5 * sample_seconds; spent = run(*passes)) *passes = std::max(2 * *passes, int64_t(double(*passes) * 0.9 * sample_seconds / (spent + 1e-6)));
+            return Sample{spent / double(*passes) / touched, *passes};
         };
     };
     return {stream(floats, [=](float *p) { return probe.read(p, floats); }), stream(2 * half, [=](float *p) { return probe.copy(p, p + half, half); }),

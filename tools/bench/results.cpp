@@ -45,14 +45,14 @@ std::string format_rate(const Workload &work, const Bound &bound, double seconds
 }
 
 std::string format_limits(const Limits &one, const Limits &all) {
-    std::string text = fmt::format("limits of this machine ({}, table {})\n{:<24}{:>12}{:>12}\n", cpu_model(), all.target, "", "1 thread",
-                                   fmt::format("{} thread{}", all.threads, all.threads > 1 ? "s" : ""));
-    text += fmt::format("{:<24}{:>12.1f}{:>12.1f}\n", "FMA, GFLOP/s", one.fma * 1e-9, all.fma * 1e-9);
+    const bool both = all.threads > 1;
+    const auto line = [&](const std::string &what, const std::string &x, const std::string &y) { return fmt::format("{:<24}{:>12}", what, x) + (both ? fmt::format("{:>12}", y) : "") + "\n"; };
+    const auto number = [](double rate) { return fmt::format("{:.1f}", rate * 1e-9); };
+    std::string text = fmt::format("limits of this machine ({}, table {})\n", cpu_model(), all.target);
+    text += line("", "1 thread", fmt::format("{} threads", all.threads)) + line("FMA, GFLOP/s", number(one.fma), number(all.fma));
     for (int level = 0; level < Limits::levels; level++) {
         const Bandwidth &a = one.bandwidth[size_t(level)], &b = all.bandwidth[size_t(level)];
-        const auto row = [&](const char *what, double x, double y) {
-            text += fmt::format("{:<24}{:>12.1f}{:>12.1f}\n", fmt::format("{} {}, GB/s", level_name(level), what), x * 1e-9, y * 1e-9);
-        };
+        const auto row = [&](const char *what, double x, double y) { text += line(fmt::format("{} {}, GB/s", level_name(level), what), number(x), number(y)); };
         row("read", a.read, b.read), row("copy", a.copy, b.copy), row("3 reads 1 write", a.triad, b.triad), row("in place", a.update, b.update);
     }
     return text;

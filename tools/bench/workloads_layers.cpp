@@ -97,6 +97,11 @@ const RegisterWorkloads registered([] {
         return {[=]() mutable { softmax_cross_entropy(logits, targets, 0.0f, 1.0f, loss, gradient, *arena); }, {elements, elements}};
     }));
     all.back().kernels = {"softmax_pieces_f32", "softmax_from_pieces_f32"};
+    all.push_back(maker("softmax_cross_entropy_loss_f32", {"R", "V"}, {{{"R", 1024}, {"V", 8192}}, {{"R", 512}, {"V", 256}}}, 10, [](const WorkShape &s) -> Made {
+        const Tensor logits = random_data({s.at("R"), s.at("V")}), targets = random_tokens({s.at("R")}, int32_t(s.at("V")));
+        Tensor loss({s.at("R")});
+        return {[=]() mutable { kernels().softmax_cross_entropy_loss_f32(logits, targets, 0.0f, loss); }, {double(logits.elements()), 0}};
+    }));
     all.push_back(maker("embedding_forward_f32", {"B", "T", "C"}, {{{"B", 2}, {"T", 1024}, {"C", 256}}}, 1, [](const WorkShape &s) -> Made {
         const Tensor tokens = random_tokens({s.at("B"), s.at("T")}, 256), weight = random_data({256, s.at("C")}), position = random_data({s.at("T"), s.at("C")});
         Tensor y = random_data({s.at("B"), s.at("T"), s.at("C")});
@@ -106,6 +111,11 @@ const RegisterWorkloads registered([] {
         const Tensor tokens = random_tokens({s.at("B"), s.at("T")}, 256), dy = random_data({s.at("B"), s.at("T"), s.at("C")});
         Tensor dweight({256, s.at("C")});
         return {[=]() mutable { kernels().embedding_backward_f32(tokens, dy, 0, dweight); }, {double(dy.elements()), 0}};
+    }));
+    all.push_back(maker("position_backward_f32", {"B", "T", "C"}, {{{"B", 2}, {"T", 1024}, {"C", 256}}}, 1, [](const WorkShape &s) -> Made {
+        const Tensor dy = random_data({s.at("B"), s.at("T"), s.at("C")});
+        Tensor dposition({s.at("T"), s.at("C")});
+        return {[=]() mutable { kernels().position_backward_f32(dy, 0, dposition); }, {double(dy.elements()), double(dposition.elements())}};
     }));
     all.push_back(maker("adamw_f32", {"N"}, {{{"N", 10'000'000}}, {{"N", 30'352'128}}}, 14, [](const WorkShape &s) -> Made {
         Tensor p = random_data({s.at("N")}), m = random_data({s.at("N")}), v = random_data({s.at("N")}), g = random_data({s.at("N")});

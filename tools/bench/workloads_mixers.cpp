@@ -77,6 +77,42 @@ WorkloadMaker maker(const std::string &name, const Operator &op, std::vector<std
             }, std::move(kernels)};
 }
 
+// One token for each of B sequences, behind T/2 to T others. At T the position goes back to the middle, by whole turns of the
+// ring of W or S tokens: some tokens then count twice, which takes no other time.
+WorkloadMaker decoding(const std::string &name, MixerKind kind, std::vector<std::string> letters, std::vector<WorkShape> shapes, std::vector<std::string> kernels) {
+    return {name, std::move(letters), std::move(shapes), [=](const WorkShape &s) {
+                struct Held {
+                    std::unique_ptr<Mixer> mixer;
+                    MixerTensors in;
+                    MixerState state;
+                    Tensor output;
+                    Arena arena;
+                };
+                const auto letter = [&](const char *which, int64_t fallback) { return s.contains(which) ? s.at(which) : fallback; };
+                const int64_t B = s.at("B"), T = s.at("T"), C = s.at("C"), H = letter("H", C), ring = letter("W", letter("S", 1)), middle = T / 2 / ring * ring;
+                const auto held = std::make_shared<Held>();
+                MixerTensors &in = held->in, before;
+                held->mixer = make_mixer({kind, true, letter("W", 0)});
+                if (s.contains("D")) in.bias_u = random_data({T, s.at("D")}, 0.1, 5), in.bias_v = random_data({T, s.at("D")}, 0.1, 6);
+                if (s.contains("S")) in.filter = random_data({H, s.at("S")}, 1, 5);
+                held->state = held->mixer->start(in, B, C, T);
+                before = in;
+                before.key = random_data({B, T, H}, 1, 2), before.value = before.query = random_data({B, T, C}, 1, 3);
+                held->mixer->prefill(before, held->state, held->arena);
+                in.query = random_data({B, 1, C}, 1, 1), in.key = random_data({B, 1, H}, 1, 2), in.value = random_data({B, 1, C}, 1, 3), held->output = random_data({B, 1, C});
+                Workload w;
+                w.kernel = name, w.shape = s;
+                const double elements = double(B * C), keys = double(B * H), pairs = kind == MixerKind::full ? 0.75 * double(T) : double(std::min(T, ring));
+                w.flops = elements * (4 * pairs + 8);
+                w.written = 4 * (2 * elements + keys), w.bytes = w.written + 4 * (pairs + 1) * (elements + keys);
+                w.run = [=] {
+                    if (held->state.position == T) held->state.position = middle;
+                    held->mixer->step(held->in, held->state, held->output, held->arena);
+                };
+                return w;
+            }, std::move(kernels)};
+}
+
 const RegisterWorkloads registered([] {
     using Shapes = std::vector<WorkShape>;
     std::vector<WorkloadMaker> all;
@@ -117,6 +153,15 @@ const RegisterWorkloads registered([] {
         add(MixerKind::local, "aft_local", windowed, local, local_forward, local_backward);
         add(MixerKind::conv, "aft_conv", filtered, conv, conv_forward, conv_backward);
     }
+    Shapes full_steps, local_steps, conv_steps;
+    for (int64_t B : {1, 64}) {
+        full_steps.push_back({{"B", B}, {"T", 1024}, {"C", 256}, {"D", 256}});
+        local_steps.push_back({{"B", B}, {"T", 1024}, {"C", 256}, {"D", 256}, {"W", 32}});
+        conv_steps.push_back({{"B", B}, {"T", 1024}, {"C", 256}, {"H", 16}, {"S", 32}});
+    }
+    all.push_back(decoding("decode_full", MixerKind::full, biased, full_steps, {"aft_full_step_f32", "aft_full_products_f64"}));
+    all.push_back(decoding("decode_local", MixerKind::local, windowed, local_steps, {"local_step_mix_f32"}));
+    all.push_back(decoding("decode_conv", MixerKind::conv, filtered, conv_steps, {"aft_conv_step_f32"}));
     return all;
 });
 

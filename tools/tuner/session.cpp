@@ -57,16 +57,31 @@ public:
         if (!worker.complaint().empty()) spdlog::warn("warning: {}: the incumbent fails its own gate: {}", entry_.symbol, worker.complaint());
         if (worker.shapes().empty()) throw NotTimed(entry_.symbol);
         setup_.shapes = worker.shapes();
-        const json conditions = {{"symbol", entry_.symbol}, {"fingerprint", space_.fingerprint}, {"incumbent", task_.incumbent}, {"shapes", few_of(worker.shapes())},
-                                 {"cpu", cpu_model()}, {"threads", options_.threads}, {"halide_target", entry_.halide_target}};
+        // The time of its generator stands for the code of the kernel, which the space does not show.
+        const json conditions = {{"symbol", entry_.symbol}, {"fingerprint", space_.fingerprint}, {"incumbent", task_.incumbent}, {"shapes", worker.shapes()}, {"cpu", cpu_model()},
+                                 {"threads", options_.threads}, {"halide_target", entry_.halide_target}, {"generator", fs::last_write_time(entry_.program).time_since_epoch().count()}};
         Journal journal(folder_ + "/" + entry_.record + ".jsonl", conditions, options_.resume);
         if (!journal.note().empty()) spdlog::warn("warning: {}: {}", entry_.symbol, journal.note());
         spdlog::info("{}: {} valid points, {} operator cases, timed at {}", entry_.symbol, space_.points.size(), worker.cases(), json(few_of(worker.shapes())).dump());
         search(worker, journal);
-        return finish();
+        if (concluded(journal.result())) {
+            spdlog::info("{}: nothing new since its final check", entry_.symbol);
+            json result = journal.result();
+            result["resumed"] = resumed_;
+            return result;
+        }
+        const json result = finish();
+        if (result.at("status") != "interrupted") journal.conclude(result);
+        return result;
     }
 
 private:
+    // The final check, too, is not repeated: it saw these candidates, and the record that it wrote is there.
+    bool concluded(const json &result) const {
+        if (result.is_null() || resumed_ != tried_ || result.at("tried") != tried_) return false;
+        return result.at("status") == "kept" || (result.at("record") == options_.out && fs::exists(options_.out));
+    }
+
     Built build(const std::string &knobs, const std::string &where) const {
         return build_candidate(*task_.manifest, entry_, {"knobs=" + knobs}, work_ + "/" + where, {.wall_s = 120, .cpus = cores_.compiling});
     }
@@ -91,6 +106,7 @@ private:
             std::future<Built> built;
         };
         const auto strategy = make_search(options_.strategy, space_, space_.find(task_.incumbent), options_.seed);
+        const int all = int(space_.points.size()) - (space_.find(task_.incumbent) >= 0), most = options_.most ? std::min(options_.most, all) : all;
         const double start = now();
         std::deque<Pending> pending;
         int asked = 0, last_said = 0;
@@ -149,7 +165,7 @@ private:
             const bool better = verdict.status == "ok" && verdict.ratio < best_ratio_;
             if (better) best_ratio_ = verdict.ratio, best_text_ = now_one.knobs;
             if (better || now() - said_at > 5) {
-                const int left = int(space_.points.size()) - tried_;
+                const int left = most - tried_;
                 const double each = (now() - start) / std::max(1, tried_ - resumed_), to_go = std::min(each * left, options_.budget_s - (now() - start));
                 spdlog::info("{}: {} tried, {} left, best {:.3f} of the incumbent's time ({}), {} to go", entry_.symbol, tried_, left, best_ratio_,
                              best_text_.empty() ? "the incumbent" : best_text_, clock_text(std::max(0.0, to_go)));
@@ -192,7 +208,10 @@ private:
             spdlog::info("{}: {} from a fresh compile: {:.3f} +- {:.3f} of the incumbent's time{}", entry_.symbol, space_.text(point), v.ratio, v.noise, wins ? "" : ": no winner");
             if (wins && (winner.knobs.empty() || v.ratio < winner.verdict.ratio)) winner.knobs = space_.values(point), winner.verdict = v;
         }
-        if (winner.knobs.empty()) return result;
+        if (winner.knobs.empty()) {
+            if (interrupts() > 0) result["status"] = "interrupted";
+            return result;
+        }
         winner.incumbent = task_.incumbent, winner.threads = options_.threads, winner.tried = tried_, winner.strategy = options_.strategy, winner.seed = options_.seed;
         winner.incumbent_origin = task_.origin == "default" ? task_.origin : fs::path(task_.origin).filename().string();
         make_folders(fs::absolute(options_.out).parent_path().string());
@@ -230,7 +249,9 @@ std::vector<std::string> few_of(const std::vector<std::string> &shapes) {
 TuneTask make_task(const Manifest &manifest, const ManifestEntry &entry, const std::string &report) {
     const json parsed = json::parse(report);
     TuneTask task{&manifest, &entry, space_of(parsed), parsed.at("knobs").get<KnobValues>(), parsed.at("origin")};
-    find_valid_points(manifest, entry, task.space, manifest.build_dir + "/tune/" + entry.target + "/" + entry.record + ".work");
+    const std::string work = manifest.build_dir + "/tune/" + entry.target + "/" + entry.record + ".work";
+    find_valid_points(manifest, entry, task.space, work);
+    fs::remove_all(work);
     return task;
 }
 

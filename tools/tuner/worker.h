@@ -63,10 +63,10 @@ void from_json(const nlohmann::json &json, ShapeTime &time);
 void to_json(nlohmann::json &json, const Verdict &verdict);
 void from_json(const nlohmann::json &json, Verdict &verdict);
 
-/// None of the shapes reaches the variant: a fault where they were given, nothing to do where they are those of the models.
+/// None of the shapes reaches the variant.
 class NotTimed : public Error {
 public:
-    explicit NotTimed(const std::string &symbol) : Error(symbol + ": none of the shapes takes this variant; give one that does with --shape") {}
+    explicit NotTimed(const std::string &symbol) : Error(symbol + ": none of the shapes takes this variant") {}
 };
 
 // The parent's side.
