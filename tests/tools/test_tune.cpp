@@ -121,9 +121,9 @@ TEST(Tune, FindsAndResumesWithoutRepeating) {
 }
 
 TEST(Tune, CtrlCKeepsWhatWasTried) {
-    const Folder folder;
+    const TemporaryFolder folder;
     fs::remove(add_journal());
-    const std::string out = folder.file("out"), command = std::string(AFT_PROGRAM) + " " + tune_add(folder, "--seed 4") + " >" + out + " & p=$!; for n in $(seq 3000); do grep -qs verdict " + add_journal() +
+    const std::string out = (folder / "out"), command = std::string(AFT_PROGRAM) + " " + tune_add(folder, "--seed 4") + " >" + out + " & p=$!; for n in $(seq 3000); do grep -qs verdict " + add_journal() +
                                                           " && break; sleep 0.02; done; kill -INT $p; wait $p";
     EXPECT_EQ(std::system(command.c_str()), 0);
     const json stopped = parse_file(out);
@@ -138,11 +138,11 @@ TEST(Tune, CtrlCKeepsWhatWasTried) {
 
 // A glob over a family and one shape: the kernels that it suits are tuned, variants that it does not reach are passed by.
 TEST(Tune, AShapeNeedNotSuitAllKernelsOfAFilter) {
-    const Folder folder;
+    const TemporaryFolder folder;
     const Outcome plan = run_aft("tune --json --dry-run --filter 'aft_*' --shape B=8,T=1024,C=512");
     ASSERT_EQ(plan.code, 0) << plan.err;
     for (const json &kernel : json::parse(plan.out).at("kernels")) EXPECT_TRUE(kernel.at("symbol").get<std::string>().starts_with("aft_simple_")) << kernel;
-    const std::string common = " --json --candidates 1 --budget 10s --threads 1 --shape M=1,N=256,K=64 --out " + folder.file("records");
+    const std::string common = " --json --candidates 1 --budget 10s --threads 1 --shape M=1,N=256,K=64 --out " + (folder / "records");
     const Outcome some = run_aft("tune --filter gemm_nt_f32" + common);
     ASSERT_EQ(some.code, 0) << some.err;
     EXPECT_TRUE(holds(some.err, "_large: no shape of --shape takes this variant")) << some.err;
