@@ -109,7 +109,7 @@ TEST(Trace, IsAChromeTraceOfKernels) {
 
 TEST(Trace, OfARunThatEndsBeforeItIsWritten) {
     const TwoRuns runs;
-    const std::string file = runs.(folder / "trace.json");
+    const std::string file = runs.folder / "trace.json";
     ASSERT_EQ(runs.train(runs.first, " --trace-steps 1000 --trace " + file).code, 0);
     EXPECT_GT(json::parse(slurp(file)).at("traceEvents").size(), 0u);
 }
