@@ -130,8 +130,8 @@ Limits measure_limits(int threads) {
         const bool memory = level == Limits::levels - 1;
         const int64_t below = level ? limits.capacity[size_t(level - 1)] : cache_bytes(1, threads) / 4;
         limits.capacity[size_t(level)] = memory ? std::numeric_limits<int64_t>::max() : cache_bytes(level + 1, threads);
-        // Half way (in powers) between this level's edges; memory: far beyond the last cache.
-        const double total = memory ? std::max(8.0 * double(below), 256.0 * (1 << 20)) : std::sqrt(double(below) * double(limits.capacity[size_t(level)]));
+        // Half way (in powers) between this level's edges; memory: beyond the last cache, of which streams find nothing again.
+        const double total = memory ? std::max(2.0 * double(below), 256.0 * (1 << 20)) : std::sqrt(double(below) * double(limits.capacity[size_t(level)]));
         limits.bandwidth[size_t(level)] = bandwidth(measure(streams(probes(limits.target), threads, int64_t(total)), memory ? memory_rounds : rounds), [](const Measurement &m) { return m.best(); });
     }
     return limits;
