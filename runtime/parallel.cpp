@@ -1,5 +1,6 @@
 #include "runtime/parallel.h"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -16,30 +17,43 @@ namespace {
 
 thread_local bool inside_loop = false;
 
+// Indices in as many parts as there are threads. A thread starts with its own part, so that in loop after loop it meets the rows
+// that its core's cache holds, and takes from the others' when that is done.
 struct Loop {
-    Loop(int count, const std::function<int(int)> &task) : count(count), task(task) {}
+    Loop(int count, const std::function<int(int)> &task, int threads) : parts(std::min({threads, count, most_parts})), task(task), failed(count) {
+        for (int64_t p = 0; p < parts; p++) part[p].next = int(count * p / parts), part[p].end = int(count * (p + 1) / parts);
+    }
 
-    const int count;
+    static constexpr int most_parts = 64;
+    struct alignas(64) Part {  // a cache line each
+        std::atomic<int> next;
+        int end;
+    };
+
+    const int parts;
     const char *const name = traced_kernel() ? traced_kernel() : "parallel loop";
     const std::function<int(int)> &task;
-    std::atomic<int> next{0};
-    std::mutex mutex;  // of what follows
-    int failed = -1, code = 0;
+    Part part[most_parts];
+    std::atomic<int> failed;  // the lowest index that did; higher ones are not started any more
+    std::mutex mutex;         // of what follows
+    int code = 0;
     std::string message;
 
-    void work() {
+    void work(int worker) {
         const TraceSpan span(name, SpanKind::loop);
         inside_loop = true;
-        for (int index; (index = next.fetch_add(1)) < count;)
-            if (const int result = task(index)) fail(index, result);
+        for (int n = 0; n < parts; n++) {
+            Part &from = part[(worker + n) % parts];
+            for (int index; (index = from.next.fetch_add(1)) < from.end && index < failed;)
+                if (const int result = task(index)) fail(index, result);
+        }
         inside_loop = false;
     }
 
     void fail(int index, int result) {
-        next = count;  // every lower index was handed out before, so the lowest failure is always found
         std::string text = take_message();
         std::lock_guard lock(mutex);
-        if (failed < 0 || index < failed) failed = index, code = result, message = std::move(text);
+        if (index < failed) failed = index, code = result, message = std::move(text);
     }
 };
 
@@ -67,7 +81,7 @@ public:
         wake_.notify_all();
         threads_.clear();
         stop_ = false;
-        for (int t = 1; t < count; t++) threads_.emplace_back([this, seen = generation_.load()] { serve(seen); });
+        for (int t = 1; t < count; t++) threads_.emplace_back([this, t, seen = generation_.load()] { serve(t, seen); });
     }
 
     // False when the pool is busy: the caller runs the loop itself.
@@ -82,7 +96,7 @@ public:
             someone_sleeps = sleeping_ > 0;
         }
         if (someone_sleeps) wake_.notify_all();
-        loop.work();
+        loop.work(0);
         {
             std::lock_guard lock(mutex_);
             loop_ = nullptr;  // a thread that wakes now finds nothing
@@ -94,7 +108,7 @@ public:
     }
 
 private:
-    void serve(unsigned seen) {
+    void serve(int worker, unsigned seen) {
         const auto called = [&] { return stop_ || generation_ != seen; };
         while (true) {
             look_for(called);
@@ -108,7 +122,7 @@ private:
             Loop *loop = loop_;
             working_++;
             lock.unlock();
-            loop->work();
+            loop->work(worker);
             lock.lock();
             if (--working_ == 0) idle_.notify_one();
         }
@@ -147,8 +161,8 @@ int parallel_tasks(int count, const std::function<int(int)> &task) {
         inside_loop = nested;
         return code;
     }
-    Loop loop(count, task);
-    if (pool().size() == 1 || !pool().run(loop)) loop.work();
+    Loop loop(count, task, pool().size());
+    if (pool().size() == 1 || !pool().run(loop)) loop.work(0);
     if (loop.code) remember_message(std::move(loop.message));
     return loop.code;
 }

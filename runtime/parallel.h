@@ -10,8 +10,8 @@
 
 namespace aft {
 
-// Calls task(0) .. task(count - 1). A task that fails returns its code; no new ones are started then, and the code and
-// message of the lowest failing index are this call's, whatever the timing. The task must not throw.
+// Calls task(0) .. task(count - 1). A task that fails returns its code; none of a higher index is started then, and the
+// code and message of the lowest failing index are this call's, whatever the timing. The task must not throw.
 int parallel_tasks(int count, const std::function<int(int)> &task);
 
 // The same for code that throws aft::Error: the error of the lowest failing index is thrown here.
