@@ -22,7 +22,7 @@ peer=(--peer torch --peer-python "$python")
 
 # One core: every kernel beside PyTorch on the same core, and the roofline of them.
 if wanted kernels; then
-    run kernels --threads 1 --shapes speed-table "${peer[@]}" --peer-forms eager,compiled,bf16,formula --plot "$out/roofline.svg"
+    run kernels --threads 1 --min-time 0.1 --shapes speed-table "${peer[@]}" --peer-forms eager,compiled,bf16,formula --plot "$out/roofline.svg"
 fi
 # The products on two cores, in turn with one.
 if wanted threads; then

@@ -203,8 +203,13 @@ std::map<std::string, Timed> times_of(const std::vector<Result> &results) {
     return times;
 }
 
+void warn_of_differences(const std::string &before, const json &after) {
+    if (const std::string found = differences(read_context(before), after); !found.empty()) spdlog::warn("warning: the two runs differ in more than the code: {}", found);
+}
+
 int compare_files(const Options &options, bool as_json) {
     const auto found = compare(read_times(options.compare[0]), read_times(options.compare[1]));
+    warn_of_differences(options.compare[0], read_context(options.compare[1]));
     std::fputs(as_json ? (to_json(found).dump(2) + "\n").c_str() : format(found).c_str(), stdout);
     return exit_done;
 }
@@ -217,6 +222,8 @@ int bench(const Options &options, const Common &common) {
     const std::vector<Choice> choices = choose(options);
     if (options.list) return list(choices, common.json), exit_done;
     const auto before = options.compare.empty() ? std::map<std::string, Timed>() : read_times(options.compare[0]);
+
+    for (const std::string &file : {options.output, options.plot}) expect_writable(file);
 
     const Neighbours neighbours;
     const Limits all = measure_limits(thread_count());
@@ -232,6 +239,7 @@ int bench(const Options &options, const Common &common) {
     for (const Result &result : results) file["benchmarks"].push_back(to_json(result));
     const auto comparison = compare(before, times_of(results));
     if (!options.compare.empty()) {
+        warn_of_differences(options.compare[0], file["context"]);
         if (!common.json) std::fputs(("\n" + format(comparison)).c_str(), stdout);
         file["comparison"] = to_json(comparison);
     }

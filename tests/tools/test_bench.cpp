@@ -87,7 +87,11 @@ TEST(Bench, WritesFilesAndTable) {
     EXPECT_TRUE(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
     EXPECT_NE(picture.find(tiny_name), std::string::npos);
     EXPECT_EQ(picture.find("nan"), std::string::npos);
-    EXPECT_EQ(run_aft(tiny + "--output /nowhere/run.json").code, 1);
+    for (const char *file : {"--output /nowhere/run.json", "--plot /nowhere/roofline.svg"}) {
+        const Outcome lost = run_aft(tiny + file);
+        EXPECT_EQ(lost.code, 1);
+        EXPECT_EQ(lost.out, "") << "measured for nothing";
+    }
 }
 
 TEST(Bench, ComparisonShowsAPlantedSlowdown) {
@@ -113,6 +117,11 @@ TEST(Bench, ComparisonShowsAPlantedSlowdown) {
     EXPECT_DOUBLE_EQ(found.at(0).at("ratio"), 0.5);
     const Outcome same = run_aft("bench --json --compare " + (folder / "before.json") + " " + (folder / "before.json"));
     EXPECT_EQ(json::parse(same.out).at(0).at("verdict"), "same");
+    EXPECT_EQ(same.err, "");
+    after["context"]["limits"]["threads"] = 99;
+    std::ofstream(folder / "after.json") << after;
+    const Outcome other = run_aft("bench --compare " + (folder / "before.json") + " " + (folder / "after.json"));
+    EXPECT_NE(other.err.find("and 99"), std::string::npos) << other.err;
 
     std::ofstream(folder / "none.json") << "{\"benchmarks\": 3}";
     EXPECT_EQ(run_aft(tiny + "--compare " + (folder / "none.json")).code, 1);

@@ -144,11 +144,30 @@ json to_json(const Result &result) {
     return benchmark_entry(result.name, result.time, counters);
 }
 
+void expect_writable(const std::string &path) {
+    if (!path.empty() && !std::ofstream(path, std::ios::app)) throw Error("cannot write '" + path + "': is the folder there and writable?");
+}
+
 void write_json_file(const std::string &path, const json &text) {
     std::ofstream file(path);
     file << text.dump(2) << "\n";
     file.close();
     if (!file) throw Error("cannot write '" + path + "': is the folder there and writable?");
+}
+
+json read_context(const std::string &path) {
+    std::ifstream file(path);
+    return json::parse(file, nullptr, false).value("context", json::object());
+}
+
+std::string differences(const json &before, const json &after) {
+    std::string text;
+    for (const char *key : {"/cpu_model", "/limits/threads", "/limits/target"}) {
+        const json::json_pointer where(key);
+        if (before.contains(where) && after.contains(where) && before[where] != after[where])
+            text += (text.empty() ? "" : ", ") + where.back() + " " + before[where].dump() + " and " + after[where].dump();
+    }
+    return text;
 }
 
 std::map<std::string, Timed> read_times(const std::string &path) {

@@ -39,7 +39,12 @@ nlohmann::json bench_context(const Limits *limits, double busy_cpus);
 nlohmann::json to_json(const Result &result);
 // Our results for a program that reads Google Benchmark's files: seconds per call, further figures as counters.
 nlohmann::json benchmark_entry(const std::string &name, const Measurement &time, const nlohmann::json &counters);
+void expect_writable(const std::string &path);  // before the work, whose results would be lost; empty: no file is wanted
 void write_json_file(const std::string &path, const nlohmann::json &text);
+
+// What two contexts do not share and should, for figures to be compared: "threads 1 and 2"; empty when nothing.
+std::string differences(const nlohmann::json &before, const nlohmann::json &after);
+nlohmann::json read_context(const std::string &path);  // of a file that read_times() takes
 
 struct Timed {
     double seconds = 0, spread = 0;  // spread: share of the time; 0 when the file has none

@@ -193,6 +193,7 @@ int run(const Options &o, const Common &common, Runner runner) {
     check(o.peer);
     if (std::ranges::count(o.peer.forms, "formula")) throw UsageError("--peer-forms: 'formula' is a form of operators, not of whole models");
     const ModelConfig config = model_of(o);
+    expect_writable(o.output);
     const Neighbours neighbours;
     const Limits limits = measure_limits(thread_count());
     json entries = json::array();
