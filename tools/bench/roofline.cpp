@@ -16,7 +16,7 @@ constexpr double left = 70, top = 56, width = 640, height = 440, legend_width = 
 const char *const colours[] = {"#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22"};
 
 struct Axes {
-    double x0, x1, y0, y1;  // powers of ten
+    double x0, x1, y0, y1;  // logarithms
 
     double x(double intensity) const { return left + width * (std::log10(intensity) - x0) / (x1 - x0); }
     double y(double rate) const { return top + height * (1 - (std::log10(rate) - y0) / (y1 - y0)); }
@@ -36,20 +36,40 @@ std::string segment(double xa, double ya, double xb, double yb, const char *styl
     return fmt::format("<line x1=\"{:.1f}\" y1=\"{:.1f}\" x2=\"{:.1f}\" y2=\"{:.1f}\" {}/>\n", xa, ya, xb, yb, style);
 }
 
-std::string power(int exponent) {  // 10^exponent in the unit of the axis
-    return exponent >= -2 && exponent <= 4 ? fmt::format("{:g}", std::pow(10.0, exponent)) : fmt::format("1e{}", exponent);
+// 1, 2, 5, 10, 20 ... within an axis.
+std::vector<double> ticks(double low, double high) {
+    std::vector<double> found;
+    for (int e = int(std::floor(low)); e <= int(high); e++)
+        for (const double digit : {1, 2, 5})
+            if (const double at = e + std::log10(digit); at >= low && at <= high) found.push_back(digit * std::pow(10.0, e));
+    return found;
 }
+
+// Places of labels, each moved down until it hides none before it.
+class Labels {
+public:
+    double free_y(double x, double y) {
+        const auto hides = [&](const std::pair<double, double> &other) { return std::abs(other.first - x) < 12 && std::abs(other.second - y) < 7; };
+        while (std::ranges::any_of(taken_, hides)) y += 7;
+        taken_.emplace_back(x, y);
+        return y;
+    }
+
+private:
+    std::vector<std::pair<double, double>> taken_;
+};
 
 }  // namespace
 
 std::string roofline_svg(const std::vector<Result> &results, const Limits &limits) {
-    double low = 0.05, high = 500, slow = limits.fma * 1e-3;
+    // All knees are to be seen, and all points.
+    double low = limits.fma / limits.bandwidth.front().triad, high = limits.fma / limits.bandwidth.back().triad, slow = limits.fma / 10;
     for (const Result &r : results) {
         if (r.work.flops <= 0 || r.work.bytes <= 0) continue;
         low = std::min(low, r.work.flops / r.work.bytes), high = std::max(high, r.work.flops / r.work.bytes);
         slow = std::min(slow, r.work.flops / r.time.centre());
     }
-    const Axes axes{std::floor(std::log10(low)), std::ceil(std::log10(high)), std::floor(std::log10(slow)), std::ceil(std::log10(1.2 * limits.fma))};
+    const Axes axes{std::log10(low / 1.5), std::log10(high * 1.5), std::log10(slow / 1.5), std::log10(1.5 * limits.fma)};
     const double page_width = left + width + 20 + legend_width, page_height = std::max(top + height + 60, top + line_height * (double(results.size()) + 2));
     std::string svg = fmt::format(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0:.0f} {1:.0f}\" width=\"{0:.0f}\" height=\"{1:.0f}\" font-family=\"sans-serif\" font-size=\"11\">\n"
@@ -58,13 +78,13 @@ std::string roofline_svg(const std::vector<Result> &results, const Limits &limit
     svg += text_at(left, 40, date_and_time() + ", limits measured in the same run", "fill=\"#666\"");
 
     const char *grid = "stroke=\"#ddd\"", *roof = "stroke=\"#333\" stroke-width=\"1.5\"", *middle = "text-anchor=\"middle\"", *end = "text-anchor=\"end\"";
-    for (int e = int(axes.x0); e <= int(axes.x1); e++) {
-        const double x = axes.x(std::pow(10.0, e));
-        svg += segment(x, top, x, top + height, grid) + text_at(x, top + height + 16, power(e), middle);
+    for (const double intensity : ticks(axes.x0, axes.x1)) {
+        const double x = axes.x(intensity);
+        svg += segment(x, top, x, top + height, grid) + text_at(x, top + height + 16, fmt::format("{:g}", intensity), middle);
     }
-    for (int e = int(axes.y0); e <= int(axes.y1); e++) {
-        const double y = axes.y(std::pow(10.0, e));
-        svg += segment(left, y, left + width, y, grid) + text_at(left - 6, y + 4, power(e - 9), end);
+    for (const double rate : ticks(axes.y0, axes.y1)) {
+        const double y = axes.y(rate);
+        svg += segment(left, y, left + width, y, grid) + text_at(left - 6, y + 4, fmt::format("{:g}", rate * 1e-9), end);
     }
     svg += text_at(left + width / 2, top + height + 36, "flops per byte of least traffic", middle);
     svg += fmt::format("<text transform=\"translate(18 {:.1f}) rotate(-90)\" text-anchor=\"middle\">GFLOP/s</text>\n", top + height / 2);
@@ -84,6 +104,7 @@ std::string roofline_svg(const std::vector<Result> &results, const Limits &limit
     svg += text_at(left + width - 4, axes.y(limits.fma) - 5, fmt::format("FMA {:.0f} GFLOP/s", limits.fma * 1e-9), end);
 
     std::vector<std::string> families;
+    Labels labels;
     int number = 0;
     for (const Result &r : results) {
         if (r.work.flops <= 0 || r.work.bytes <= 0) continue;
@@ -93,7 +114,7 @@ std::string roofline_svg(const std::vector<Result> &results, const Limits &limit
         const char *colour = colours[index % std::size(colours)];
         const double x = axes.x(r.work.flops / r.work.bytes), y = axes.y(r.work.flops / r.time.centre()), row = top + line_height * number++;
         svg += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\" fill-opacity=\"0.75\"><title>{}</title></circle>\n", x, y, colour, escaped(r.name));
-        svg += text_at(x + 5, y - 4, std::to_string(number), "font-size=\"8\"");
+        svg += text_at(x + 5, labels.free_y(x + 5, y - 4), std::to_string(number), "font-size=\"8\"");
         svg += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\"/>\n", left + width + 24, row, colour);
         svg += text_at(left + width + 34, row + 4, fmt::format("{} {}: {:.0f}% of {}", number, r.name, 100 * r.share(), r.bound.name()));
     }
