@@ -5,7 +5,6 @@
 
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <optional>
 #include <ranges>
 #include <sstream>
@@ -203,13 +202,14 @@ std::map<std::string, Timed> times_of(const std::vector<Result> &results) {
     return times;
 }
 
-void warn_of_differences(const std::string &before, const json &after) {
-    if (const std::string found = differences(read_context(before), after); !found.empty()) spdlog::warn("warning: the two runs differ in more than the code: {}", found);
+void warn_of_differences(const json &before, const json &after) {
+    if (const std::string found = differences(before, after); !found.empty()) spdlog::warn("warning: the two runs differ in more than the code: {}", found);
 }
 
 int compare_files(const Options &options, bool as_json) {
-    const auto found = compare(read_times(options.compare[0]), read_times(options.compare[1]));
-    warn_of_differences(options.compare[0], read_context(options.compare[1]));
+    const Run before = read_run(options.compare[0]), after = read_run(options.compare[1]);
+    const auto found = compare(before.times, after.times);
+    warn_of_differences(before.context, after.context);
     std::fputs(as_json ? (to_json(found).dump(2) + "\n").c_str() : format(found).c_str(), stdout);
     return exit_done;
 }
@@ -221,7 +221,7 @@ int bench(const Options &options, const Common &common) {
     if (options.scaling && thread_count() == 1) throw UsageError("--scaling holds several threads against one: give --threads 2 or more");
     const std::vector<Choice> choices = choose(options);
     if (options.list) return list(choices, common.json), exit_done;
-    const auto before = options.compare.empty() ? std::map<std::string, Timed>() : read_times(options.compare[0]);
+    const Run before = options.compare.empty() ? Run() : read_run(options.compare[0]);
 
     for (const std::string &file : {options.output, options.plot}) expect_writable(file);
 
@@ -237,20 +237,15 @@ int bench(const Options &options, const Common &common) {
 
     json file = {{"context", bench_context(&all, busy)}, {"benchmarks", json::array()}};
     for (const Result &result : results) file["benchmarks"].push_back(to_json(result));
-    const auto comparison = compare(before, times_of(results));
+    const auto comparison = compare(before.times, times_of(results));
     if (!options.compare.empty()) {
-        warn_of_differences(options.compare[0], file["context"]);
+        warn_of_differences(before.context, file["context"]);
         if (!common.json) std::fputs(("\n" + format(comparison)).c_str(), stdout);
         file["comparison"] = to_json(comparison);
     }
     if (common.json) std::puts(file.dump(2).c_str());
-    if (!options.output.empty()) write_json_file(options.output, file);
-    if (!options.plot.empty()) {
-        std::ofstream picture(options.plot);
-        picture << roofline_svg(results, all);
-        picture.close();
-        if (!picture) throw Error("cannot write '" + options.plot + "': is the folder there and writable?");
-    }
+    if (!options.output.empty()) write_file(options.output, file.dump(2) + "\n");
+    if (!options.plot.empty()) write_file(options.plot, roofline_svg(results, all));
     return exit_done;
 }
 

@@ -14,7 +14,6 @@ namespace {
 
 using nlohmann::json;
 
-
 constexpr int64_t T = 24, V = 256;
 
 // A small model with random weights in a folder.

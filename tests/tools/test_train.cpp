@@ -18,7 +18,6 @@ namespace {
 
 using nlohmann::json;
 
-
 struct SmallRun {
     TemporaryFolder folder;
     std::string text = folder / "text", keys;
@@ -28,7 +27,7 @@ struct SmallRun {
         for (int line = 0; line < 400; line++) out << "line " << line << " of a text with a pattern\n";
         keys = " --mixer simple --layers 1 --channels 16 --context 24 --batch 4 --warmup 5 --eval-every 5 --eval-batches 1 --save-every 5 --data " + text;
     }
-    std::string run(const std::string &name) const { return (folder / name); }
+    std::string run(const std::string &name) const { return folder / name; }
     std::string model_of(const std::string &name, int step) const { return slurp(run(name) + "/checkpoints/step-" + std::to_string(step) + "/model.safetensors"); }
 };
 

@@ -14,7 +14,6 @@ namespace {
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-
 json parse_file(const std::string &path) {
     std::ifstream in(path);
     return json::parse(in);
@@ -29,7 +28,7 @@ std::string table_in_use() {
 
 // A shared object whose add_f32 has this body; x, y, z are halide_buffer_t, whose third word is the data.
 std::string planted(const TemporaryFolder &folder, const std::string &name, const std::string &body) {
-    const std::string source = (folder / name + ".cpp"), object = (folder / name + ".so");
+    const std::string source = folder / (name + ".cpp"), object = folder / (name + ".so");
     std::ofstream(source) << "#include <cstdlib>\n#include <cstring>\nextern \"C\" int add_f32__" + table_in_use() + "(void **x, void **y, void **z) {\n"
                           << "  float *out = static_cast<float *>(z[2]); (void)x; (void)y; (void)out;\n  " << body << "\n  return 0;\n}\n";
     EXPECT_EQ(std::system(("c++ -shared -fPIC -O1 -o " + object + " " + source).c_str()), 0);
@@ -123,7 +122,7 @@ TEST(Tune, FindsAndResumesWithoutRepeating) {
 TEST(Tune, CtrlCKeepsWhatWasTried) {
     const TemporaryFolder folder;
     fs::remove(add_journal());
-    const std::string out = (folder / "out"), command = std::string(AFT_PROGRAM) + " " + tune_add(folder, "--seed 4") + " >" + out + " & p=$!; for n in $(seq 3000); do grep -qs verdict " + add_journal() +
+    const std::string out = folder / "out", command = std::string(AFT_PROGRAM) + " " + tune_add(folder, "--seed 4") + " >" + out + " & p=$!; for n in $(seq 3000); do grep -qs verdict " + add_journal() +
                                                           " && break; sleep 0.02; done; kill -INT $p; wait $p";
     EXPECT_EQ(std::system(command.c_str()), 0);
     const json stopped = parse_file(out);

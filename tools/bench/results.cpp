@@ -148,16 +148,11 @@ void expect_writable(const std::string &path) {
     if (!path.empty() && !std::ofstream(path, std::ios::app)) throw Error("cannot write '" + path + "': is the folder there and writable?");
 }
 
-void write_json_file(const std::string &path, const json &text) {
+void write_file(const std::string &path, const std::string &text) {
     std::ofstream file(path);
-    file << text.dump(2) << "\n";
+    file << text;
     file.close();
     if (!file) throw Error("cannot write '" + path + "': is the folder there and writable?");
-}
-
-json read_context(const std::string &path) {
-    std::ifstream file(path);
-    return json::parse(file, nullptr, false).value("context", json::object());
 }
 
 std::string differences(const json &before, const json &after) {
@@ -170,20 +165,21 @@ std::string differences(const json &before, const json &after) {
     return text;
 }
 
-std::map<std::string, Timed> read_times(const std::string &path) {
+Run read_run(const std::string &path) {
     std::ifstream file(path);
     if (!file) throw Error("cannot read '" + path + "': name a file that aft bench --output wrote");
     try {
-        std::map<std::string, Timed> times;
         const json whole = json::parse(file);
+        Run run;
+        run.context = whole.value("context", json::object());
         for (const json &entry : whole.at("benchmarks")) {
             // With repetitions Google Benchmark adds aggregates: the median stands for its run then.
             const bool aggregate = entry.value("run_type", "") == "aggregate";
             if (aggregate && entry.value("aggregate_name", "") != "median") continue;
             const std::string name = entry.value("run_name", entry.at("name").get<std::string>());
-            times[name] = {entry.at("real_time").get<double>() * unit_seconds(entry.value("time_unit", "ns")), entry.value("spread", 0.0)};
+            run.times[name] = {entry.at("real_time").get<double>() * unit_seconds(entry.value("time_unit", "ns")), entry.value("spread", 0.0)};
         }
-        return times;
+        return run;
     } catch (const std::exception &error) {
         throw Error("'" + path + "' is not a result of aft bench --output: " + error.what());
     }

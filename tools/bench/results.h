@@ -40,17 +40,20 @@ nlohmann::json to_json(const Result &result);
 // Our results for a program that reads Google Benchmark's files: seconds per call, further figures as counters.
 nlohmann::json benchmark_entry(const std::string &name, const Measurement &time, const nlohmann::json &counters);
 void expect_writable(const std::string &path);  // before the work, whose results would be lost; empty: no file is wanted
-void write_json_file(const std::string &path, const nlohmann::json &text);
-
-// What two contexts do not share and should, for figures to be compared: "threads 1 and 2"; empty when nothing.
-std::string differences(const nlohmann::json &before, const nlohmann::json &after);
-nlohmann::json read_context(const std::string &path);  // of a file that read_times() takes
+void write_file(const std::string &path, const std::string &text);
 
 struct Timed {
     double seconds = 0, spread = 0;  // spread: share of the time; 0 when the file has none
 };
-// Name -> time of a file of that form, Google Benchmark's own included. Throws Error when it is none.
-std::map<std::string, Timed> read_times(const std::string &path);
+// A file of that form, Google Benchmark's own included.
+struct Run {
+    nlohmann::json context = nlohmann::json::object();
+    std::map<std::string, Timed> times;  // by name
+};
+Run read_run(const std::string &path);  // throws Error when it is none
+
+// What two contexts should share for figures to be compared, and do not: "threads 1 and 2"; empty when nothing.
+std::string differences(const nlohmann::json &before, const nlohmann::json &after);
 
 // The two runs side by side, name by name: old time, new time, ratio (above 1: faster now), and whether the difference
 // is beyond the spread of both.

@@ -103,10 +103,10 @@ json run_step(const Options &o, const ModelConfig &config, int64_t batch, const 
             }
         }
     const LimitsInTurn in_turn(best);
-    const std::vector<Sampler> limit = in_turn.samplers();
-    std::vector<Measurement> peak(1);
+    const Sampler fma_peak = in_turn.samplers().front();
+    Measurement peak;
     for (int sample = 0; sample < o.samples; sample++) {
-        peak[0].samples.push_back(limit[0]());
+        peak.samples.push_back(fma_peak());
         rows[0].time.samples.push_back({training.step(), 1});
         for (size_t p = 0; p < peers.size(); p++) {
             if (!peers[p]) continue;
@@ -123,7 +123,7 @@ json run_step(const Options &o, const ModelConfig &config, int64_t batch, const 
     rows[0].memory = double(peak_memory_bytes());
     const double tokens = double(batch * config.context), flops = 3 * flops_per_token(config) * tokens;
     const std::string name = "step/" + o.preset + "/batch:" + std::to_string(batch) + "/context:" + std::to_string(config.context);
-    const double fma = in_turn.seen(peak).fma;
+    const double fma = in_turn.seen({&peak, 1}).fma;
     json entries = json::array();
     for (const Row &row : rows) {
         if (row.time.samples.empty()) continue;
@@ -204,7 +204,7 @@ int run(const Options &o, const Common &common, Runner runner) {
     if (busy > 0.1) spdlog::warn("warning: other programs used {:.1f} of {} CPUs during this run: its figures are too low", busy, cpu_count());
     const json file = {{"context", bench_context(&limits, busy)}, {"benchmarks", entries}};
     if (common.json) std::puts(file.dump(2).c_str());
-    if (!o.output.empty()) write_json_file(o.output, file);
+    if (!o.output.empty()) write_file(o.output, file.dump(2) + "\n");
     return exit_done;
 }
 
