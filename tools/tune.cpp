@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "aft/error.h"
 #include "aft/threads.h"
@@ -175,7 +176,8 @@ int tune_all(const Options &options, const Common &common) {
     const double budget = seconds_of(options.budget);
     const std::string work = manifest.build_dir + "/tune";
     make_folders(work);
-    const FolderLock lock(work, "another aft tune works in '" + work + "': wait for it, stop it, or give another --build-dir");
+    std::optional<FolderLock> lock;  // a question waits for no search
+    if (!options.list && !options.dry_run) lock.emplace(work, "another aft tune works in '" + work + "': wait for it, stop it, or give another --build-dir");
     std::vector<Job> jobs = find_jobs(options, manifest, table);
     if (options.list) {
         json all = json::array();

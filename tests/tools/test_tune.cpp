@@ -250,11 +250,14 @@ TEST(Tune, OneSearchAtATimeInABuildTree) {
     fs::create_directories(work);
     const int held = open((work + "/.lock").c_str(), O_RDWR | O_CREAT, 0666);
     ASSERT_EQ(flock(held, LOCK_EX | LOCK_NB), 0);
-    const Outcome second = run_aft("tune --filter add_f32 --dry-run");
+    const TemporaryFolder folder;
+    const std::string search = "tune --filter add_f32 --budget 10s --candidates 1 --out " + (folder / "records");
+    const Outcome second = run_aft(search);
     EXPECT_EQ(second.code, 1);
     EXPECT_TRUE(holds(second.err, "another aft tune works in")) << second.err;
+    for (const std::string question : {"--list", "--dry-run"}) EXPECT_EQ(run_aft("tune --filter add_f32 " + question).code, 0) << question;
     close(held);
-    EXPECT_EQ(run_aft("tune --filter add_f32 --dry-run").code, 0);
+    EXPECT_EQ(run_aft(search).code, 0);
 }
 
 // The models' shapes never reach the exact scan of AFT-simple: a filter over a family goes on to the next kernel.

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -249,7 +250,8 @@ std::vector<std::string> few_of(const std::vector<std::string> &shapes) {
 TuneTask make_task(const Manifest &manifest, const ManifestEntry &entry, const std::string &report) {
     const json parsed = json::parse(report);
     TuneTask task{&manifest, &entry, space_of(parsed), parsed.at("knobs").get<KnobValues>(), parsed.at("origin")};
-    const std::string work = manifest.build_dir + "/tune/" + entry.target + "/" + entry.record + ".work";
+    // A folder of its own: a search may be at work on the same kernel.
+    const std::string work = manifest.build_dir + "/tune/" + entry.target + "/" + entry.record + ".asked." + std::to_string(getpid());
     find_valid_points(manifest, entry, task.space, work);
     fs::remove_all(work);
     return task;
