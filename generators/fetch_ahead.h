@@ -6,6 +6,7 @@
 #pragma once
 #include <Halide.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <sstream>
@@ -17,25 +18,41 @@ namespace aft {
 class FetchAhead : public Halide::Internal::IRMutator {
 public:
     // In the loops over `var` that make `made`: the vectors that the turn `turns` later loads from `buffer`.
-    void loads(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int turns) {
-        requests_.push_back({made.name() + ".", "." + var.name(), buffer, turns, false});
+    void loads(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int turns) { loads(made, var, buffer, turns, var); }
+    // The same for a turn of the loop over `of` around them, for example the row after a row.
+    void loads(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int turns, const Halide::VarOrRVar &of) {
+        requests_.push_back({made.name() + ".", "." + var.name(), "." + of.name(), buffer, turns, false});
     }
     // In the loops over `var` that make `made`: the vectors of `made` that the turn `turns` later stores (0: this one).
     void stores(const Halide::Func &made, const Halide::VarOrRVar &var, int turns) {
-        requests_.push_back({made.name() + ".", "." + var.name(), made.name(), turns, true});
+        requests_.push_back({made.name() + ".", "." + var.name(), "." + var.name(), made.name(), turns, true});
+    }
+    // The same for its value `part`, if there are several, and for a turn of the loop over `of` around them.
+    void stores(const Halide::Func &made, int part, const Halide::VarOrRVar &var, int turns, const Halide::VarOrRVar &of) {
+        const std::string buffer = made.outputs() == 1 ? made.name() : made.name() + "." + std::to_string(part);
+        requests_.push_back({made.name() + ".", "." + var.name(), "." + of.name(), buffer, turns, true});
     }
 
 private:
     struct Request {
-        std::string made, var, buffer;
+        std::string made, var, of, buffer;
         int turns;
         bool stores;
-        bool concerns(const std::string &loop) const {
+        bool concerns(const std::string &loop) const { return names(loop, var); }
+        bool counts(const std::string &loop) const { return names(loop, of); }
+
+    private:
+        bool names(const std::string &loop, const std::string &one) const {
             using namespace Halide::Internal;
-            return starts_with(loop, made) && (ends_with(loop, var) || ends_with(loop, var + ".rebased"));  // rebased: a part of a partitioned loop
+            return starts_with(loop, made) && (ends_with(loop, one) || ends_with(loop, one + ".rebased"));  // rebased: a part of a partitioned loop
         }
     };
     std::vector<Request> requests_;
+    struct Around {
+        std::string name;
+        Halide::Expr value;  // of a let; a loop has none
+    };
+    std::vector<Around> around_;  // loops and lets around a statement, the outermost first
 
     struct Line {
         std::string buffer;
@@ -86,22 +103,35 @@ private:
     };
 
     using IRMutator::visit;
+    Halide::Internal::Stmt visit(const Halide::Internal::LetStmt *let) override {
+        around_.push_back({let->name, let->value});
+        Halide::Internal::Stmt body = mutate(let->body);
+        around_.pop_back();
+        return body.same_as(let->body) ? let : Halide::Internal::LetStmt::make(let->name, let->value, body);
+    }
     Halide::Internal::Stmt visit(const Halide::Internal::For *loop) override {
         using namespace Halide;
         using namespace Halide::Internal;
+        around_.push_back({loop->name, Expr()});
         Stmt body = mutate(loop->body);
         for (const Request &request : requests_) {
             if (!request.concerns(loop->name)) continue;
+            const auto counted = std::find_if(around_.rbegin(), around_.rend(), [&](const Around &one) { return !one.value.defined() && request.counts(one.name); });
+            if (counted == around_.rend()) continue;
             const Lines lines(request, loop->body);
-            const Expr turn = Variable::make(Int(32), loop->name) + request.turns;
+            const Expr turn = Variable::make(Int(32), counted->name) + request.turns;
             std::set<std::string> asked;
             for (const Line &line : lines.all) {
-                const Expr index = simplify(substitute(loop->name, turn, line.index));
+                Expr index = line.index;
+                for (auto one = around_.rbegin(); one != counted; one++)
+                    if (one->value.defined()) index = substitute(one->name, one->value, index);
+                index = simplify(substitute(counted->name, turn, index));
                 std::ostringstream text;
                 text << line.buffer << index;
                 if (asked.insert(text.str()).second) body = Block::make(fetch(line.buffer, index, line.bytes), body);
             }
         }
+        around_.pop_back();
         if (body.same_as(loop->body)) return loop;
         return For::make(loop->name, loop->min, loop->extent, loop->for_type, loop->partition_policy, loop->device_api, body);
     }

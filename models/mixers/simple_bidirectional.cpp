@@ -32,7 +32,7 @@ void bidirectional_backward(const MixerTensors &in, const MixerSaved &saved, con
     chunks.each([&](LinkedBlock &block, int64_t first, int64_t last) {
         const int64_t b = block.chain;
         const Tensor scratch = memory.select(0, block.worker);
-        fill_row(row(scratch, 0), 0);
+        fill_row(scratch, 0, 0);
         for (int64_t j = first; j < last; j++) {
             const auto rows = [&](const Tensor &x) { return steps(sequence(x, b), chunks.begin(j), chunks.end(j)); };
             Tensor dq = rows(gradient.query), s = state(scratch, 0, dq.size(1)), local_s = state(scratch, 1, dq.size(1));

@@ -3,7 +3,9 @@
 // A linked chunk sums up its own keys, in its turn makes the next chunk's border of that and of its own, and then its outputs. Going
 // back, the first half of its work needs no other chunk: the queries' kernel leaves G and G R. Their sums go to the chunk before, in
 // which keys need S and P; both are relative to the reference of a border.
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "kernel_table.h"
 #include "models/mixers/simple_scan.h"
@@ -13,107 +15,115 @@ namespace {
 
 constexpr int64_t linked_forward = 1;  // sequences: a linked chunk scans its keys twice
 
-constexpr int64_t cached_elements = 1 << 20;  // of a gradient: 4 MB, which a cache may still hold from its last use
+// What the kernels of a chunk on the way back read and write.
+struct BackwardRows {
+    Tensor q, k, v, dy, dq, dk, dv;     // [1, t, C]
+    Tensor num, den, reference, after;  // [1, C]: the border before the chunk; what S and P behind it are relative to
+    Tensor kept[3];                     // [1, t, C] of each step: G, G R, h; in exact runs num, den, +-h
+    Tensor s[8];                        // num, den, reference; S, P, local S, local P (going forward: of num, den); peak
 
-// Asks for rows [1, t, c] that a pass will write going back in time, in the order of their addresses: written in descending order, lines
-// come one by one (on a Xeon with a slow L3 at 3 GB/s instead of 9: 0.72 of the time of backward). Gradients that a cache
-// holds gain nothing by it (1.1 of the time).
-void fetch(const Tensor &x, const Tensor &y) {
-    for (int64_t t = 0; t < x.size(1); t++)
-        for (int64_t c = 0; c < x.size(2); c += 16) {
-            __builtin_prefetch(x.data() + t * x.stride(1) + c, 1);
-            __builtin_prefetch(y.data() + t * y.stride(1) + c, 1);
-        }
-}
+    BackwardRows channels(int64_t first, int64_t last) const {
+        BackwardRows some = *this;
+        for (Tensor *x : {&some.q, &some.k, &some.v, &some.dy, &some.dq, &some.dk, &some.dv, &some.num, &some.den, &some.reference, &some.after}) *x = simple::channels(*x, first, last);
+        for (Tensor &x : some.kept) x = simple::channels(x, first, last);
+        for (Tensor &x : some.s) x = simple::channels(x, first, last);
+        return some;
+    }
+};
 
-// One chunk of one sequence on the way back.
+// The chunks of a sequence on the way back, one at a time.
 class BackwardChunk {
 public:
-    // Rows [1, t, C]; border [3, C]; scratch [8, C]; kept [3, 1, t, C].
-    BackwardChunk(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &dy, const Tensor &dq, const Tensor &dk, const Tensor &dv, const Tensor &border,
-                  const Tensor &scratch, const Tensor &kept)
-        : q_(q), k_(k), v_(v), dy_(dy), dq_(dq), dk_(dk), dv_(dv), border_(border) {
-        for (int64_t n = 0; n < 8; n++) s_[n] = state(scratch, n, q.size(1));
-        for (int64_t n = 0; n < 3; n++) kept_[n] = kept.select(0, n);
+    // scratch [8, C]; kept [3, 1, most steps, C].
+    BackwardChunk(const Tensor &scratch, const Tensor &kept) : states_(scratch), kept_(kept) {}
+
+    // A chunk of `steps` behind a border [3, C]: its rows and `after` are for the caller to set.
+    BackwardRows &begin(int64_t steps, const Tensor &border) {
+        if (states_.set_steps(steps)) {
+            for (int64_t n = 0; n < 3; n++) all_.kept[n] = kept_.select(0, n).slice(1, 0, steps);
+            for (int64_t n = 0; n < 8; n++) all_.s[n] = states_[n];
+        }
+        all_.num = row(border, 0), all_.den = row(border, 1), all_.reference = row(border, 2);
+        return all_;
     }
 
     // dQ, and what each step gives to S and P, or how it is made.
     void queries() {
-        kernels().aft_simple_causal_queries_f32(q_, k_, v_, dy_, row(border_, 0), row(border_, 1), row(border_, 2), dq_, kept_[0], kept_[1], kept_[2], s_[5], s_[6], s_[7]);
-        each_exact_run([&](int64_t first, int64_t last) {
-            Tensor had[3], now[3];
-            for (int n = 0; n < 3; n++) had[n] = channels(kept_[n], first, last), now[n] = channels(s_[n], first, last);
-            for (int n = 0; n < 3; n++) copy_row(channels(row(border_, n), first, last), now[n]);
-            kernels().aft_simple_causal_replay_f32(channels(k_, first, last), channels(v_, first, last), had[0], had[1], had[2], now[0], now[1], now[2]);
+        BackwardRows &a = all_;
+        kernels().aft_simple_causal_queries_f32(a.q, a.k, a.v, a.dy, a.num, a.den, a.reference, a.dq, a.kept[0], a.kept[1], a.kept[2], a.s[5], a.s[6], a.s[7]);
+        each_run([&](BackwardRows &r, bool exact) {
+            if (!exact) return;
+            const Tensor *border[] = {&r.num, &r.den, &r.reference};
+            for (int n = 0; n < 3; n++) std::memcpy(r.s[n].data(), border[n]->data(), size_t(border[n]->size(1)) * sizeof(float));
+            kernels().aft_simple_causal_replay_f32(r.k, r.v, r.kept[0], r.kept[1], r.kept[2], r.s[0], r.s[1], r.s[2]);
         });
     }
 
     // S and P of this chunk alone.
     void sums() {
-        for (int n = 3; n < 5; n++) fill_row(s_[n], 0);
-        each_run(s_[7], row(border_, 2), width(), [&](int64_t first, int64_t last, bool exact) {
-            if (exact) return exact_keys(first, last);
+        clear();
+        each_run([&](BackwardRows &r, bool exact) {
+            if (exact) return exact_keys(r);
             for (int n = 0; n < 2; n++) {
-                Tensor sum = channels(s_[3 + n], first, last).select(1, 0).select(0, 0);
-                kernels().column_sum_f32(channels(kept_[n], first, last).select(0, 0), 0, sum);
+                Tensor sum = r.s[3 + n].select(1, 0).select(0, 0);
+                kernels().column_sum_f32(r.kept[n].select(0, 0), 0, sum);
             }
         });
     }
 
     // dK and dV from S and P behind the chunk, which are relative to `after`; then S and P before it.
-    void keys(const Tensor &after, bool is_last) {
-        each_run(s_[7], row(border_, 2), width(), [&](int64_t first, int64_t last, bool exact) {
+    void keys(bool is_last) {
+        each_run([&](BackwardRows &r, bool exact) {
             if (exact) {
-                if (!is_last) rescale(s_[2].data(), after.data(), first, last);  // replay may end at another reference than a linked border
-                return exact_keys(first, last);
+                if (!is_last) rescale(r);  // replay may end at another reference than a linked border
+                return exact_keys(r);
             }
-            Tensor now[7], had[3], k_rows = channels(dk_, first, last), v_rows = channels(dv_, first, last);
-            for (int n = 3; n < 7; n++) now[n] = channels(s_[n], first, last);
-            for (int n = 0; n < 3; n++) had[n] = channels(kept_[n], first, last);
-            kernels().aft_simple_causal_keys_f32(channels(v_, first, last), had[0], had[1], had[2], channels(row(border_, 2), first, last), channels(after, first, last), k_rows, v_rows,
-                                                 now[3], now[4], now[5], now[6]);
+            kernels().aft_simple_causal_keys_f32(r.v, r.kept[0], r.kept[1], r.kept[2], r.reference, r.after, r.dk, r.dv, r.s[3], r.s[4], r.s[5], r.s[6]);
         });
     }
 
     // Takes S and P [2, C] behind the chunk, relative to `after`; leaves those before it.
-    void link(const Tensor &carried, const Tensor &after) {
-        const float *to = row(border_, 2).data();
-        for (int n = 0; n < 2; n++) {
-            float *sum = row(carried, n).data(), *own = s_[3 + n].data();
-            for (int64_t c = 0; c < width(); c++) {
-                const float behind = sum[c], h = std::exp(0.5f * (to[c] - after.data()[c]));
+    void link(const Tensor &carried) {
+        const float *to = all_.reference.data(), *from = all_.after.data();
+        for (int64_t n = 0; n < 2; n++) {
+            float *sum = row_data(carried, n), *own = all_.s[3 + n].data();
+            for (int64_t c = 0; c < carried.size(1); c++) {
+                const float behind = sum[c], h = std::exp(0.5f * (to[c] - from[c]));
                 sum[c] = behind * h * h + own[c];
                 own[c] = behind;
             }
         }
     }
 
-private:
-    int64_t width() const { return q_.size(2); }
+    void clear() {
+        for (int n = 3; n < 5; n++) std::fill_n(all_.s[n].data(), all_.q.size(2), 0.0f);
+    }
 
+private:
+    // body(rows, exact)
     template <class Body>
-    void each_exact_run(const Body &body) {
-        each_run(s_[7], row(border_, 2), width(), [&](int64_t first, int64_t last, bool exact) {
-            if (exact) body(first, last);
+    void each_run(const Body &body) {
+        const int64_t C = all_.q.size(2);
+        simple::each_run(all_.s[7].data(), all_.reference.data(), C, [&](int64_t first, int64_t last, bool exact) {
+            if (first == 0 && last == C) return body(all_, exact);
+            BackwardRows some = all_.channels(first, last);
+            body(some, exact);
         });
     }
-    void exact_keys(int64_t first, int64_t last) {
-        Tensor now[7], had[3], q_rows = channels(dq_, first, last), k_rows = channels(dk_, first, last), v_rows = channels(dv_, first, last);
-        for (int n = 3; n < 7; n++) now[n] = channels(s_[n], first, last);
-        for (int n = 0; n < 3; n++) had[n] = channels(kept_[n], first, last);
-        kernels().aft_simple_causal_backward_f32(channels(q_, first, last), channels(v_, first, last), channels(dy_, first, last), had[0], had[1], had[2], q_rows, k_rows, v_rows,
-                                                 now[3], now[4], now[5], now[6]);
+    static void exact_keys(BackwardRows &r) {
+        kernels().aft_simple_causal_backward_f32(r.q, r.v, r.dy, r.kept[0], r.kept[1], r.kept[2], r.dq, r.dk, r.dv, r.s[3], r.s[4], r.s[5], r.s[6]);
     }
-    void rescale(const float *to, const float *from, int64_t first, int64_t last) {
-        for (int64_t c = first; c < last; c++) {
+    static void rescale(BackwardRows &r) {
+        const float *to = r.s[2].data(), *from = r.after.data();
+        for (int64_t c = 0; c < r.after.size(1); c++) {
             const float h = std::exp(0.5f * (to[c] - from[c]));
-            for (int n = 3; n < 5; n++) s_[n].data()[c] = s_[n].data()[c] * h * h;
+            for (int n = 3; n < 5; n++) r.s[n].data()[c] = r.s[n].data()[c] * h * h;
         }
     }
 
-    Tensor q_, k_, v_, dy_, dq_, dk_, dv_, border_;
-    Tensor s_[8];     // num, den, reference; S, P, local S, local P (going forward: of num, den); peak
-    Tensor kept_[3];  // of each step: G, G R, h; in exact runs num, den, +-h
+    States states_;
+    Tensor kept_;
+    BackwardRows all_;
 };
 
 }  // namespace
@@ -133,27 +143,30 @@ void causal_forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, A
         if (chunks.linked) {
             const Tensor k = steps(key, chunks.begin(first), chunks.end(first));
             clear(own), begin_reference(own, k);
-            scan_chunk(k, steps(value, chunks.begin(first), chunks.end(first)), own, scratch);
+            KeyScan(own, scratch).add(k, steps(value, chunks.begin(first), chunks.end(first)));
             block.in_turn([&] {
                 if (last < chunks.count) append(border(first), own, border(last));
             });
         }
+        States s(scratch);  // num, den, reference, local num, local den, peak
+        Tensor before = border(first);
+        copy_rows(before, scratch, 3);
         for (int64_t j = first; j < last; j++) {
             const int64_t begin = chunks.begin(j), end = chunks.end(j);
-            const Tensor q = steps(query, begin, end), k = steps(key, begin, end), v = steps(value, begin, end), before = border(j);
-            Tensor rows = steps(y, begin, end), s[6];  // num, den, reference, local num, local den, peak
-            for (int64_t n = 0; n < 6; n++) s[n] = state(scratch, n, end - begin);
-            for (int n = 0; n < 3; n++) copy_row(row(before, n), s[n]);
+            const Tensor q = steps(query, begin, end), k = steps(key, begin, end), v = steps(value, begin, end);
+            Tensor rows = steps(y, begin, end);
+            s.set_steps(end - begin);
             kernels().aft_simple_causal_forward_bounded_f32(q, k, v, rows, s[0], s[1], s[3], s[4], s[5], s[2]);
-            each_run(s[5], row(before, 2), chunks.C, [&](int64_t first, int64_t last, bool exact) {
+            each_run(s[5].data(), row_data(before, 2), chunks.C, [&](int64_t first, int64_t last, bool exact) {
                 if (!exact) return;
                 Tensor some_rows = channels(rows, first, last), now[5];
                 for (int n = 0; n < 5; n++) now[n] = channels(s[n], first, last);
-                for (int n = 0; n < 3; n++) copy_row(channels(row(before, n), first, last), now[n]);
+                copy_rows(channels(before, first, last), channels(scratch, first, last), 3);
                 kernels().aft_simple_causal_forward_f32(channels(q, first, last), channels(k, first, last), channels(v, first, last), some_rows, now[0], now[1], now[3], now[4], now[2]);
             });
-            if (j + 1 < last)
-                for (int n = 0; n < 3; n++) copy_row(s[n], row(border(j + 1), n));
+            if (j + 1 == last) break;
+            before = border(j + 1);
+            copy_rows(scratch, before, 3);
         }
     });
 }
@@ -168,23 +181,23 @@ void causal_backward(const MixerTensors &in, const MixerSaved &saved, const Tens
     chunks.each(
         [&](LinkedBlock &block, int64_t first, int64_t last) {
             const int64_t b = block.chain;
-            const Tensor scratch = memory.select(0, block.worker);
-            for (int n = 3; n < 5; n++) fill_row(row(scratch, n), 0);
+            const auto border = [&](int64_t j) { return borders.select(0, j).select(1, b); };
+            BackwardChunk chunk(memory.select(0, block.worker), kept.select(0, block.worker));
+            Tensor after = row(border(std::min(last, chunks.count - 1)), 2);
             for (int64_t j = last; j-- > first;) {
-                const int64_t begin = chunks.begin(j), end = chunks.end(j);
-                const auto rows = [&](const Tensor &x) { return steps(sequence(x, b), begin, end); };
-                const Tensor border = borders.select(0, j).select(1, b), dk = rows(gradient.key), dv = rows(gradient.value);
-                const bool is_last = j + 1 == chunks.count;
-                const Tensor after = row(borders.select(0, is_last ? j : j + 1).select(1, b), 2);
-                BackwardChunk chunk(rows(in.query), rows(in.key), rows(in.value), rows(output_gradient), rows(gradient.query), dk, dv, border, scratch,
-                                    kept.select(0, block.worker).slice(2, 0, end - begin));
+                const auto rows = [&](const Tensor &x) { return steps(sequence(x, b), chunks.begin(j), chunks.end(j)); };
+                BackwardRows &all = chunk.begin(chunks.end(j) - chunks.begin(j), border(j));
+                all.q = rows(in.query), all.k = rows(in.key), all.v = rows(in.value), all.dy = rows(output_gradient);
+                all.dq = rows(gradient.query), all.dk = rows(gradient.key), all.dv = rows(gradient.value), all.after = after;
                 chunk.queries();
-                if (chunks.B * chunks.T * chunks.C >= cached_elements) fetch(dk, dv);
                 if (chunks.linked) {
                     chunk.sums();
-                    block.in_turn([&] { chunk.link(carried.select(0, b), after); });
+                    block.in_turn([&] { chunk.link(carried.select(0, b)); });
+                } else if (j + 1 == last) {
+                    chunk.clear();
                 }
-                chunk.keys(after, is_last);
+                chunk.keys(j + 1 == chunks.count);
+                after = all.reference;
             }
         },
         true);

@@ -8,6 +8,7 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "aft/arena.h"
 #include "aft/mixer.h"
@@ -54,21 +55,40 @@ inline Tensor channels(const Tensor &x, int64_t first, int64_t last) { return x.
 inline Tensor row(const Tensor &x, int64_t n) { return x.slice(0, n, n + 1); }
 inline Tensor state(const Tensor &x, int64_t n, int64_t steps) { return row(x, n).repeat(1, steps); }
 
-void copy_row(const Tensor &from, Tensor to);
-void fill_row(Tensor to, float value);
+// All rows of x [n, C] as states. Fifty new views a chunk took a tenth of a pass, so a pass makes these for its first chunk, and again
+// for one of another length.
+class States {
+public:
+    explicit States(const Tensor &x) : x_(x), views_(size_t(x.size(0))) {}
+    bool set_steps(int64_t steps) {  // whether they change
+        if (steps == steps_) return false;
+        for (size_t n = 0; n < views_.size(); n++) views_[n] = state(x_, int64_t(n), steps);
+        steps_ = steps;
+        return true;
+    }
+    Tensor &operator[](int64_t n) { return views_[size_t(n)]; }
+
+private:
+    Tensor x_;
+    std::vector<Tensor> views_;
+    int64_t steps_ = -1;
+};
+
+inline float *row_data(const Tensor &x, int64_t n) { return x.data() + n * x.stride(0); }
+void copy_rows(const Tensor &from, const Tensor &to, int64_t count);  // the first of [n, C]
+void fill_row(const Tensor &x, int64_t n, float value);
 void clear(const Tensor &state);  // [3, C] = num, den, reference
 
 // A reference starts at a key, at the first [1, t, C] of the sequence.
 void begin_reference(const Tensor &state, const Tensor &key);
 
-// body(first, last, exact) for the runs of slices alike: `exact` where a peak [.. C] lies beyond the limit above the reference.
+// body(first, last, exact) for the runs of slices alike: `exact` where a peak lies beyond the limit above the reference.
 template <class Body>
-void each_run(const Tensor &peak, const Tensor &reference, int64_t C, const Body &body) {
-    const float *p = peak.data(), *r = reference.data();
+void each_run(const float *peak, const float *reference, int64_t C, const Body &body) {
     const auto passes = [&](int64_t first) {
-        bool any = false;
-        for (int64_t c = first; c < std::min(first + slice_channels, C); c++) any |= p[c] - r[c] > limit;
-        return any;
+        int any = 0;  // not bool: this loop becomes vectors
+        for (int64_t c = first, end = std::min(first + slice_channels, C); c < end; c++) any |= peak[c] - reference[c] > limit;
+        return any != 0;
     };
     for (int64_t first = 0, last = 0; first < C; first = last) {
         const bool exact = passes(first);
@@ -78,11 +98,19 @@ void each_run(const Tensor &peak, const Tensor &reference, int64_t C, const Body
     }
 }
 
+// Brings a state [3, C] behind the keys and values [1, t, C] of chunk after chunk; `scratch` [6, C].
+class KeyScan {
+public:
+    KeyScan(const Tensor &state, const Tensor &scratch);
+    void add(const Tensor &key, const Tensor &value);
+
+private:
+    Tensor state_, before_;
+    States now_, local_;  // num, den, reference; local num, local den, peak
+};
+
 // Brings states [3, B, C] behind all keys and values.
 void scan_keys(const MixerTensors &in, const Tensor &states, Arena &arena);
-
-// Brings a state [3, C] behind the keys and values [1, t, C] of a chunk; `scratch` [6, C].
-void scan_chunk(const Tensor &key, const Tensor &value, const Tensor &state, const Tensor &scratch);
 
 // The sums of `later` behind those of `state`, both [3, C]: sum [3, C], which may be `state`.
 void append(const Tensor &state, const Tensor &later, const Tensor &sum);

@@ -1,12 +1,15 @@
 // AFT-simple on a CPU core: whole rows of channels per time step, several vectors in flight; the state stays in L1.
 //
-// A scan is a stream: rows of the inputs are read in order of their addresses, which the prefetchers follow, so the loop
-// over channels is inside the loop over time although the state then lives in L1 and not in registers.
+// A scan is a stream: rows of the inputs are read in order of their addresses, so the loop over channels is inside the loop over
+// time although the state then lives in L1 and not in registers. The processor's prefetchers follow such rows, but a step has fifty
+// instructions per line of each tensor, so few lines are in flight, and stores wait for theirs in order: what is computed and what
+// is fetched hardly overlap. So the loop asks for lines a row ahead, for those of results too. Of the time out of L3 on one Emerald
+// Rapids core, [4, 2048, 512], with AVX2: causal forward 0.84, backward 0.58 (its keys go back in time, where lines come one by one),
+// bidirectional 0.75 and 0.83. Two rows ahead are no better.
 // Measured on one Zen 4 core (512-bit operations in two halves), [1, 128, 512] in cache, per element: causal forward 0.66 ns
-// (the exact form alone: 1.08), backward 1.42 (1.89); bidirectional 0.65 (1.01) and 0.90 (1.05). A loop that reads three such
-// tensors from DRAM and writes one takes 0.57. On an Emerald Rapids core the causal forward takes 0.78, and 1.3 out of L3, where
-// that loop takes 0.6. Of the 53 vector instructions per 16 elements of the bounded forward step 25 need one of the two
-// multipliers, besides a division; backward has 35 and 5 in its two passes.
+// (the exact form alone: 1.08), backward 1.42 (1.89); bidirectional 0.65 (1.01) and 0.90 (1.05).
+// Of the 49 vector instructions per 16 elements of the bounded forward step 37 need one of the two units of 512 bits, besides a
+// division. Two steps a turn of a loop take 0.96 of the time in L2 with AVX-512, 1.08 with AVX2, and up to 1.1 out of L3.
 // Threads: the caller cuts batch and channels into tasks (models/mixers/simple.cpp); a kernel call is serial.
 #include "generators/aft_simple.h"
 #include "generators/fetch_ahead.h"
@@ -17,21 +20,26 @@ namespace {
 
 using namespace Halide;
 
-void rows(Stage stage, const Var &c, int lanes, int vectors) {
+void along_row(Stage stage, const Var &c, int lanes, int vectors) {
     Var co{"co"}, ci{"ci"};
     stage.split(c, co, ci, lanes * vectors, TailStrategy::GuardWithIf).vectorize(ci, lanes).unroll(ci);
 }
 
-void schedule_aft_simple(AftSimple &a, int lanes, int vectors) {
+void schedule_aft_simple(AftSimple &a, int lanes, int vectors, int steps, const RVar &turn) {
     if (!a.is_scan) {
-        rows(a.y, a.c, lanes, vectors);
+        along_row(a.y, a.c, lanes, vectors);
         return;
     }
     for (int stage = 0; stage < a.stages; stage++) {
-        if (stage == a.scan)
-            rows(a.y.update(stage).reorder(a.c, a.step.x, a.b), a.c, lanes, vectors);
-        else
-            rows(a.y.update(stage), a.c, lanes, 1);
+        if (stage != a.scan) {
+            along_row(a.y.update(stage), a.c, lanes, 1);
+            continue;
+        }
+        RVar of_turn{"of_turn"};
+        Stage scan = a.y.update(stage);
+        if (steps > 1) scan.split(a.step.x, turn, of_turn, steps).reorder(of_turn, a.c, turn, a.b).unroll(of_turn);
+        else scan.reorder(a.c, a.step.x, a.b);
+        along_row(scan, a.c, lanes, vectors);
     }
 }
 
@@ -42,12 +50,16 @@ AftSimplePlan plan_aft_simple(const Request &request) {
         const int lanes = machine.lanes;
         const int vectors = knobs("vectors", machine.vector_registers >= 32 ? 4 : 2, {1, 2, 4, 8},
                                   "independent chains of exp, divide and accumulate hide each other's latency");
-        // Out of L3 on a Xeon: 0.95 to 0.98 of the time, and the keys' backward as before.
-        const int ahead = knobs("ahead", machine.vector_registers >= 32 ? 8 : 0, {0, 2, 4, 8, 16}, "turns of the loop over channels after which a row's lines, which come from memory, are wanted");
+        const int steps = knobs.only(request.part == "scan", "steps", 1, {1, 2, 4}, "of time, a turn: the state is loaded and stored once for all of them");
+        const int ahead = knobs("ahead", 1, {0, 1, 2, 4}, "turns of the loop over time after which the lines of inputs and results, which come from memory, are wanted");
         return {[=, lines = request.fetch_ahead](AftSimple &a) {
-            schedule_aft_simple(a, lanes, vectors);
-            if (ahead)
-                for (const char *input : {"query", "key", "value", "output_gradient", "half", "G", "GR", "num", "den"}) lines->loads(a.y, Var("co"), input, ahead);
+            const RVar turn = steps > 1 ? RVar("turn") : a.step.x;
+            schedule_aft_simple(a, lanes, vectors, steps, turn);
+            if (ahead == 0) return;
+            const Var co{"co"};
+            const VarOrRVar time = a.is_scan ? VarOrRVar(turn) : VarOrRVar(a.t);
+            for (const char *input : {"query", "key", "value", "output_gradient", "half", "G", "GR", "num", "den"}) lines->loads(a.y, co, input, ahead, time);
+            for (int n = 0; n < a.results; n++) lines->stores(a.y, n, co, ahead, time);
         }};
     });
 }

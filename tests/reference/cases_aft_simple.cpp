@@ -73,8 +73,8 @@ Results aft_simple(const Arrays &in, bool causal) {
 // How the inputs of a case differ from normal values.
 struct Inputs {
     const char *name;
-    double keys = 1, values = 1, gradients = 1;
-    enum Shape { random, equal, huge_last, rising, jumps, at_limit } shape = random;
+    double keys = 1, values = 1, gradients = 1, queries = 2;
+    enum Shape { random, equal, huge_last, rising, jumps, at_limit, far } shape = random;
     double last = 0;   // huge_last: added to the last key
     bool views = false;  // inputs are views of one fused projection [B, T, 3 C]
 };
@@ -88,6 +88,7 @@ Tensor keys_of(const Inputs &i, const Shape &shape) {
         if (i.shape == Inputs::equal) k = 0.7f;
         if (i.shape == Inputs::huge_last && t == T - 1) k += float(i.last);
         if (i.shape == Inputs::rising) k = 1e-3f * float(t + 1) * float(c % 7 - 2);  // many references, each a little higher
+        if (i.shape == Inputs::far) k -= t ? 90 + float(c % 9) : 0;  // all that counts has a weight for which float has few digits
         if (i.shape == Inputs::jumps) k += float(40 * (t / 16 % 5));
         // One rise a chunk of 128 steps (a short sequence: in its middle), just below 10 above the keys so far, where the
         // bounded form ends, or just above: in the first slice of 64 channels now and then in a single one, in the second
@@ -115,9 +116,11 @@ OperatorCase simple(bool causal, int64_t B, int64_t T, int64_t C, const Inputs &
     if (T <= 33 && std::string(i.name) == "normal") c.differentiable = {"query", "key", "value"};
     const Shape shape = {B, T, C};
     c.inputs = [=] {
-        Tensors in = {{"query", random_tensor(shape, 2, 1)}, {"key", keys_of(i, shape)}, {"value", random_tensor(shape, i.values, 3)},
+        Tensors in = {{"query", random_tensor(shape, i.queries, 1)}, {"key", keys_of(i, shape)}, {"value", random_tensor(shape, i.values, 3)},
                       {"output_gradient", random_tensor(shape, i.gradients, 4)}};
         if (i.shape == Inputs::equal) in["value"].fill(float(0.1 * i.values));
+        if (i.shape == Inputs::far)
+            for (int64_t b = 0; b < B; b++) in["value"].slice(0, b, b + 1).slice(1, 0, 1).fill(0);
         return in;
     };
     c.run = [=](const Tensors &given) {
@@ -157,6 +160,8 @@ const RegisterCases registered([] {
                            {.name = "rising", .shape = Inputs::rising},
                            {.name = "jumps", .shape = Inputs::jumps},
                            {.name = "at_limit", .shape = Inputs::at_limit},
+                           {.name = "far", .values = 2e29, .shape = Inputs::far},
+                           {.name = "queries=20", .values = 2e29, .queries = 20},
                            {.name = "values=1e30", .keys = 30, .values = 2e29},
                            {.name = "gradients=1e30", .keys = 30, .gradients = 2e29}};
     std::vector<OperatorCase> cases;

@@ -74,6 +74,30 @@ TEST(FetchAhead, AsksForTheRightLines) {
     EXPECT_NE(asked.find("(int64)16"), std::string::npos) << asked;
 }
 
+// A row after a row: the turns of the loop over time, asked for in the loop along a row; of a tuple one value only.
+TEST(FetchAhead, CountsTurnsOfALoopAround) {
+    ImageParam in{Float(32), 2, "in"};
+    Var x{"x"}, xo{"xo"}, t{"t"};
+    Func y{"y"};
+    y(x, t) = Tuple(in(x, t), 2.0f * in(x, t));
+    y.bound(x, 0, 64).split(x, xo, x, 16).vectorize(x);
+    auto *fetch = new FetchAhead;
+    fetch->loads(y, xo, "in", 3, t);
+    fetch->stores(y, 1, xo, 2, t);
+    Pipeline pipeline(y);
+    pipeline.add_custom_lowering_pass(fetch);
+    const std::string file = ::testing::TempDir() + "fetch_ahead.stmt";
+    pipeline.compile_to_lowered_stmt(file, {in}, Text, Rows::target);
+    const std::vector<std::string> asked = Rows::lines_with("llvm.prefetch", file);
+    ASSERT_EQ(asked.size(), 2u);
+    const bool first_stores = asked[0].find(y.name() + ".1)") != std::string::npos;
+    const std::string &stores = asked[first_stores ? 0 : 1], &loads = asked[first_stores ? 1 : 0];
+    EXPECT_NE(loads.find("(in)"), std::string::npos) << loads;
+    EXPECT_NE(loads.find(".t + 3"), std::string::npos) << loads;
+    EXPECT_NE(stores.find(y.name() + ".1)"), std::string::npos) << stores;
+    EXPECT_NE(stores.find(".t + 2"), std::string::npos) << stores;
+}
+
 TEST(FetchAhead, ChangesNoResult) {
     Rows with, without;
     auto *fetch = new FetchAhead;
