@@ -18,17 +18,25 @@ class FetchAhead : public Halide::Internal::IRMutator {
 public:
     // In the loops over `var` that make `made`: the vectors that the turn `turns` later loads from `buffer`.
     void loads(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int turns) {
-        requests_.push_back({made.name() + ".", "." + var.name(), buffer, turns, false});
+        requests_.push_back({made.name() + ".", "." + var.name(), buffer, turns, 0, false});
     }
     // In the loops over `var` that make `made`: the vectors of `made` that the turn `turns` later stores (0: this one).
     void stores(const Halide::Func &made, const Halide::VarOrRVar &var, int turns) {
-        requests_.push_back({made.name() + ".", "." + var.name(), made.name(), turns, true});
+        requests_.push_back({made.name() + ".", "." + var.name(), made.name(), turns, 0, true});
+    }
+    // The same of inputs and outputs, of what lies `rows` rows (of dimension 1) further on than what this turn loads or stores: where a
+    // loop along rows runs inside one over blocks of rows. That is a while ahead, so they are wanted in L2 only.
+    void loads_rows_on(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int rows) {
+        requests_.push_back({made.name() + ".", "." + var.name(), buffer, 0, rows, false});
+    }
+    void stores_rows_on(const Halide::Func &made, const Halide::VarOrRVar &var, int rows) {
+        requests_.push_back({made.name() + ".", "." + var.name(), made.name(), 0, rows, true});
     }
 
 private:
     struct Request {
         std::string made, var, buffer;
-        int turns;
+        int turns, rows;
         bool stores;
         bool concerns(const std::string &loop) const {
             using namespace Halide::Internal;
@@ -90,6 +98,7 @@ private:
         using namespace Halide;
         using namespace Halide::Internal;
         Stmt body = mutate(loop->body);
+        std::map<std::string, Expr> steps;  // in bytes: what the rows further on have in common, made once
         for (const Request &request : requests_) {
             if (!request.concerns(loop->name)) continue;
             const Lines lines(request, loop->body);
@@ -99,22 +108,39 @@ private:
                 const Expr index = simplify(substitute(loop->name, turn, line.index));
                 std::ostringstream text;
                 text << line.buffer << index;
-                if (asked.insert(text.str()).second) body = Block::make(fetch(line.buffer, index, line.bytes), body);
+                if (!asked.insert(text.str()).second) continue;
+                Expr step;
+                if (request.rows) {
+                    const std::string name = loop->name + "." + std::to_string(request.rows) + "_rows." + line.buffer;
+                    steps[name] = cast<uint64_t>(cast<int64_t>(row_stride(line.buffer)) * (request.rows * line.bytes));
+                    step = Variable::make(UInt(64), name);
+                }
+                body = Block::make(fetch(line.buffer, index, line.bytes, step), body);
             }
         }
         if (body.same_as(loop->body)) return loop;
-        return For::make(loop->name, loop->min, loop->extent, loop->for_type, loop->partition_policy, loop->device_api, body);
+        Stmt made = For::make(loop->name, loop->min, loop->extent, loop->for_type, loop->partition_policy, loop->device_api, body);
+        for (const auto &[name, step] : steps) made = LetStmt::make(name, step, made);
+        return made;
     }
 
-    static Halide::Internal::Stmt fetch(const std::string &buffer, const Halide::Expr &index, int bytes) {
+    static Halide::Expr row_stride(const std::string &buffer) {
+        using namespace Halide;
+        using namespace Halide::Internal;
+        return Call::make(Int(32), Call::buffer_get_stride, {Variable::make(type_of<halide_buffer_t *>(), buffer + ".buffer"), 1}, Call::Extern);
+    }
+
+    static Halide::Internal::Stmt fetch(const std::string &buffer, const Halide::Expr &index, int bytes, const Halide::Expr &step) {
         using namespace Halide;
         using namespace Halide::Internal;
         const Add *sum = index.as<Add>();  // a constant part stays apart: it becomes the displacement of an address
         const bool constant = sum && is_const(sum->b);
         const Expr element = cast<int64_t>(constant ? sum->a : index) + cast<int64_t>(constant ? sum->b : Expr(0));
-        const Expr address = reinterpret<uint64_t>(Variable::make(Handle(), buffer)) + cast<uint64_t>(element * bytes);
-        constexpr int to_read = 0, every_level = 3, data = 1;
-        return Evaluate::make(Call::make(Int(32), "llvm.prefetch.p0", {reinterpret(Handle(), address), to_read, every_level, data}, Call::Extern));
+        Expr address = reinterpret<uint64_t>(Variable::make(Handle(), buffer));
+        if (step.defined()) address = address + step;
+        address = address + cast<uint64_t>(element * bytes);
+        constexpr int to_read = 0, every_level = 3, in_l2 = 2, data = 1;  // LLVM's localities
+        return Evaluate::make(Call::make(Int(32), "llvm.prefetch.p0", {reinterpret(Handle(), address), to_read, step.defined() ? in_l2 : every_level, data}, Call::Extern));
     }
 };
 
