@@ -21,30 +21,36 @@ public:
     void loads(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int turns) { loads(made, var, buffer, turns, var); }
     // The same for a turn of the loop over `of` around them, for example the row after a row.
     void loads(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int turns, const Halide::VarOrRVar &of) {
-        requests_.push_back({made.name() + ".", "." + var.name(), "." + of.name(), buffer, turns, false});
+        requests_.push_back({.made = made.name(), .var = var.name(), .of = of.name(), .buffer = buffer, .turns = turns});
     }
     // In the loops over `var` that make `made`: the vectors of `made` that the turn `turns` later stores (0: this one).
     void stores(const Halide::Func &made, const Halide::VarOrRVar &var, int turns) {
-        requests_.push_back({made.name() + ".", "." + var.name(), "." + var.name(), made.name(), turns, true});
+        requests_.push_back({.made = made.name(), .var = var.name(), .of = var.name(), .buffer = made.name(), .turns = turns, .stores = true});
     }
     // The same for its value `part`, if there are several, and for a turn of the loop over `of` around them.
     void stores(const Halide::Func &made, int part, const Halide::VarOrRVar &var, int turns, const Halide::VarOrRVar &of) {
         const std::string buffer = made.outputs() == 1 ? made.name() : made.name() + "." + std::to_string(part);
-        requests_.push_back({made.name() + ".", "." + var.name(), "." + of.name(), buffer, turns, true});
+        requests_.push_back({.made = made.name(), .var = var.name(), .of = of.name(), .buffer = buffer, .turns = turns, .stores = true});
+    }
+    // The same of inputs and outputs, of what lies `rows` rows (of dimension 1) further on than what this turn loads or stores: where a
+    // loop along rows runs inside one over blocks of rows. That is a while ahead, so they are wanted in L2 only.
+    void loads_rows_on(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int rows) {
+        requests_.push_back({.made = made.name(), .var = var.name(), .of = var.name(), .buffer = buffer, .rows = rows});
+    }
+    void stores_rows_on(const Halide::Func &made, const Halide::VarOrRVar &var, int rows) {
+        requests_.push_back({.made = made.name(), .var = var.name(), .of = var.name(), .buffer = made.name(), .rows = rows, .stores = true});
     }
 
 private:
     struct Request {
         std::string made, var, of, buffer;
-        int turns;
-        bool stores;
+        int turns = 0, rows = 0;
+        bool stores = false;
         bool concerns(const std::string &loop) const { return names(loop, var); }
         bool counts(const std::string &loop) const { return names(loop, of); }
-
-    private:
         bool names(const std::string &loop, const std::string &one) const {
             using namespace Halide::Internal;
-            return starts_with(loop, made) && (ends_with(loop, one) || ends_with(loop, one + ".rebased"));  // rebased: a part of a partitioned loop
+            return starts_with(loop, made + ".") && (ends_with(loop, "." + one) || ends_with(loop, "." + one + ".rebased"));  // rebased: a part of a partitioned loop
         }
     };
     std::vector<Request> requests_;
@@ -114,6 +120,7 @@ private:
         using namespace Halide::Internal;
         around_.push_back({loop->name, Expr()});
         Stmt body = mutate(loop->body);
+        std::map<std::string, Expr> steps;  // in bytes: what the rows further on have in common, made once
         for (const Request &request : requests_) {
             if (!request.concerns(loop->name)) continue;
             const auto counted = std::find_if(around_.rbegin(), around_.rend(), [&](const Around &one) { return !one.value.defined() && request.counts(one.name); });
@@ -128,23 +135,40 @@ private:
                 index = simplify(substitute(counted->name, turn, index));
                 std::ostringstream text;
                 text << line.buffer << index;
-                if (asked.insert(text.str()).second) body = Block::make(fetch(line.buffer, index, line.bytes), body);
+                if (!asked.insert(text.str()).second) continue;
+                Expr step;
+                if (request.rows) {
+                    const std::string name = loop->name + "." + std::to_string(request.rows) + "_rows." + line.buffer;
+                    steps[name] = cast<uint64_t>(cast<int64_t>(row_stride(line.buffer)) * (request.rows * line.bytes));
+                    step = Variable::make(UInt(64), name);
+                }
+                body = Block::make(fetch(line.buffer, index, line.bytes, step), body);
             }
         }
         around_.pop_back();
         if (body.same_as(loop->body)) return loop;
-        return For::make(loop->name, loop->min, loop->extent, loop->for_type, loop->partition_policy, loop->device_api, body);
+        Stmt made = For::make(loop->name, loop->min, loop->extent, loop->for_type, loop->partition_policy, loop->device_api, body);
+        for (const auto &[name, step] : steps) made = LetStmt::make(name, step, made);
+        return made;
     }
 
-    static Halide::Internal::Stmt fetch(const std::string &buffer, const Halide::Expr &index, int bytes) {
+    static Halide::Expr row_stride(const std::string &buffer) {
+        using namespace Halide;
+        using namespace Halide::Internal;
+        return Call::make(Int(32), Call::buffer_get_stride, {Variable::make(type_of<halide_buffer_t *>(), buffer + ".buffer"), 1}, Call::Extern);
+    }
+
+    static Halide::Internal::Stmt fetch(const std::string &buffer, const Halide::Expr &index, int bytes, const Halide::Expr &step) {
         using namespace Halide;
         using namespace Halide::Internal;
         const Add *sum = index.as<Add>();  // a constant part stays apart: it becomes the displacement of an address
         const bool constant = sum && is_const(sum->b);
         const Expr element = cast<int64_t>(constant ? sum->a : index) + cast<int64_t>(constant ? sum->b : Expr(0));
-        const Expr address = reinterpret<uint64_t>(Variable::make(Handle(), buffer)) + cast<uint64_t>(element * bytes);
-        constexpr int to_read = 0, every_level = 3, data = 1;
-        return Evaluate::make(Call::make(Int(32), "llvm.prefetch.p0", {reinterpret(Handle(), address), to_read, every_level, data}, Call::Extern));
+        Expr address = reinterpret<uint64_t>(Variable::make(Handle(), buffer));
+        if (step.defined()) address = address + step;
+        address = address + cast<uint64_t>(element * bytes);
+        constexpr int to_read = 0, every_level = 3, in_l2 = 2, data = 1;  // LLVM's localities
+        return Evaluate::make(Call::make(Int(32), "llvm.prefetch.p0", {reinterpret(Handle(), address), to_read, step.defined() ? in_l2 : every_level, data}, Call::Extern));
     }
 };
 

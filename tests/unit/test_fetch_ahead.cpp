@@ -41,10 +41,10 @@ struct Rows {
         std::filesystem::remove(file);
         return found;
     }
-    static size_t asked(Pipeline &pipeline, const std::vector<Argument> &arguments) {
+    static size_t asked(Pipeline &pipeline, const std::vector<Argument> &arguments, const std::string &instruction = "\tprefetcht0") {
         const std::string file = ::testing::TempDir() + "fetch_ahead.s";
         pipeline.compile_to_assembly(file, arguments, "rows", target);
-        return lines_with("\tprefetcht0", file).size();
+        return lines_with(instruction, file).size();
     }
     inline static const Target target{"x86-64-linux-sse41-avx-f16c-fma-avx2-no_runtime"};
 };
@@ -98,11 +98,34 @@ TEST(FetchAhead, CountsTurnsOfALoopAround) {
     EXPECT_NE(stores.find(".t + 2"), std::string::npos) << stores;
 }
 
+TEST(FetchAhead, AsksForRowsFurtherOnInL2) {
+    Rows loads, stores, both;
+    auto *of_loads = new FetchAhead, *of_stores = new FetchAhead, *of_both = new FetchAhead;
+    of_loads->loads_rows_on(loads.sum, loads.k.x, "in", 6);
+    of_stores->stores_rows_on(stores.y, stores.t, 6);
+    of_both->loads_rows_on(both.sum, both.k.x, "in", 6), of_both->stores_rows_on(both.y, both.t, 6);
+    Pipeline fetching = loads.fetching(of_loads), storing = stores.fetching(of_stores), doing_both = both.fetching(of_both);
+    EXPECT_EQ(Rows::asked(fetching, {loads.in}, "\tprefetcht1"), 2u);
+    EXPECT_EQ(Rows::asked(storing, {stores.in}, "\tprefetcht1"), 2u);
+    const std::string file = ::testing::TempDir() + "fetch_ahead.stmt";
+    doing_both.compile_to_lowered_stmt(file, {both.in}, Text, Rows::target);
+    std::vector<std::string> asked, steps;
+    for (const std::string &line : Rows::lines_with("6_rows", file)) (line.find("llvm.prefetch") == std::string::npos ? steps : asked).push_back(line);
+    EXPECT_EQ(asked.size(), 4u);
+    EXPECT_EQ(steps.size(), 2u);
+    for (const std::string &line : steps) {
+        EXPECT_NE(line.find("_halide_buffer_get_stride"), std::string::npos) << line;
+        EXPECT_NE(line.find("24"), std::string::npos) << line;  // bytes in 6 rows of elements
+    }
+}
+
 TEST(FetchAhead, ChangesNoResult) {
     Rows with, without;
     auto *fetch = new FetchAhead;
     fetch->loads(with.sum, with.k.x, "in", 8);
     fetch->stores(with.y, with.t, 3);
+    fetch->loads_rows_on(with.sum, with.k.x, "in", 1000);
+    fetch->stores_rows_on(with.y, with.t, 1000);
     Buffer<float> in(32, 120);
     for (int t = 0; t < 120; t++)
         for (int x = 0; x < 32; x++) in(x, t) = float((x * 37 + t * 101) % 97);
