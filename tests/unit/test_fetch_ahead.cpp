@@ -93,9 +93,9 @@ TEST(FetchAhead, CountsTurnsOfALoopAround) {
     const bool first_stores = asked[0].find(y.name() + ".1)") != std::string::npos;
     const std::string &stores = asked[first_stores ? 0 : 1], &loads = asked[first_stores ? 1 : 0];
     EXPECT_NE(loads.find("(in)"), std::string::npos) << loads;
-    EXPECT_NE(loads.find(".t + 3"), std::string::npos) << loads;
+    EXPECT_NE(loads.find("+ 3)*in.stride.1"), std::string::npos) << loads;
     EXPECT_NE(stores.find(y.name() + ".1)"), std::string::npos) << stores;
-    EXPECT_NE(stores.find(".t + 2"), std::string::npos) << stores;
+    EXPECT_NE(stores.find("+ 2)*" + y.name() + ".1.stride.1"), std::string::npos) << stores;
 }
 
 TEST(FetchAhead, AsksForRowsFurtherOnInL2) {
