@@ -18,18 +18,23 @@ class FetchAhead : public Halide::Internal::IRMutator {
 public:
     // In the loops over `var` that make `made`: the vectors that the turn `turns` later loads from `buffer`.
     void loads(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int turns) {
-        requests_.push_back({made.name() + ".", "." + var.name(), buffer, turns, false});
+        requests_.push_back({made.name() + ".", "." + var.name(), buffer, turns, false, false});
     }
     // In the loops over `var` that make `made`: the vectors of `made` that the turn `turns` later stores (0: this one).
     void stores(const Halide::Func &made, const Halide::VarOrRVar &var, int turns) {
-        requests_.push_back({made.name() + ".", "." + var.name(), made.name(), turns, true});
+        requests_.push_back({made.name() + ".", "." + var.name(), made.name(), turns, true, false});
+    }
+    // The same for what another function of these loops stores, asked for as this core's own (prefetchw, where the target has it): a stream
+    // that only writes then does not wait for its lines.
+    void owns(const Halide::Func &made, const Halide::VarOrRVar &var, const Halide::Func &stored, int turns) {
+        requests_.push_back({made.name() + ".", "." + var.name(), stored.name(), turns, true, true});
     }
 
 private:
     struct Request {
         std::string made, var, buffer;
         int turns;
-        bool stores;
+        bool stores, owned;
         bool concerns(const std::string &loop) const {
             using namespace Halide::Internal;
             return starts_with(loop, made) && (ends_with(loop, var) || ends_with(loop, var + ".rebased"));  // rebased: a part of a partitioned loop
@@ -99,22 +104,22 @@ private:
                 const Expr index = simplify(substitute(loop->name, turn, line.index));
                 std::ostringstream text;
                 text << line.buffer << index;
-                if (asked.insert(text.str()).second) body = Block::make(fetch(line.buffer, index, line.bytes), body);
+                if (asked.insert(text.str()).second) body = Block::make(fetch(line.buffer, index, line.bytes, request.owned), body);
             }
         }
         if (body.same_as(loop->body)) return loop;
         return For::make(loop->name, loop->min, loop->extent, loop->for_type, loop->partition_policy, loop->device_api, body);
     }
 
-    static Halide::Internal::Stmt fetch(const std::string &buffer, const Halide::Expr &index, int bytes) {
+    static Halide::Internal::Stmt fetch(const std::string &buffer, const Halide::Expr &index, int bytes, bool to_write) {
         using namespace Halide;
         using namespace Halide::Internal;
         const Add *sum = index.as<Add>();  // a constant part stays apart: it becomes the displacement of an address
         const bool constant = sum && is_const(sum->b);
         const Expr element = cast<int64_t>(constant ? sum->a : index) + cast<int64_t>(constant ? sum->b : Expr(0));
         const Expr address = reinterpret<uint64_t>(Variable::make(Handle(), buffer)) + cast<uint64_t>(element * bytes);
-        constexpr int to_read = 0, every_level = 3, data = 1;
-        return Evaluate::make(Call::make(Int(32), "llvm.prefetch.p0", {reinterpret(Handle(), address), to_read, every_level, data}, Call::Extern));
+        constexpr int every_level = 3, data = 1;
+        return Evaluate::make(Call::make(Int(32), "llvm.prefetch.p0", {reinterpret(Handle(), address), int(to_write), every_level, data}, Call::Extern));
     }
 };
 
