@@ -48,7 +48,7 @@ SoftmaxPiecesPlan plan_softmax_pieces(const Request &request) {
     return planned(request, [&](const Machine &machine, Knobs &knobs) -> SoftmaxPiecesPlan {
         const int passes = knobs("passes", 1, {1, 2}, "over a row: 1, each piece has its own maxima; 2, the row's maximum first");
         const int ahead = knobs("ahead", 2, {0, 1, 2, 4, 8}, "pieces, a kilobyte each, after which a line of the logits is wanted");
-        const bool owned = knobs("owned", 1, {0, 1}, "1: a piece's lines of the gradient are asked for, to be written, before its exp are computed");
+        const bool owned = knobs("owned", machine.vector_registers == 32, {0, 1}, "1: a piece's lines of the gradient are asked for, to be written, before its exp are computed");
         return {passes == 2 ? 4 * machine.lanes : 0, [=, lanes = machine.lanes, lines = request.fetch_ahead](SoftmaxPieces &s) {
             if (ahead) lines->loads(s.statistics, s.p, "logits", ahead);
             if (owned) lines->owns(s.statistics, s.p, s.kept, 0);
