@@ -70,13 +70,16 @@ struct FullSums {
 struct FullForward {
     Halide::Var c{"c"}, t{"t"};
     FullSums mix;
-    Halide::Func out{"out"};
+    Halide::Func gated{"gated"}, out{"out"};  // gated: (y, R), which share a division; no store stands between its two uses
 
     FullForward(Halide::Func query, Halide::Expr queries, const FullMixInputs &in, FullTile extents) : mix(in, FullDirection::up, extents) {
         using namespace Halide;
         const auto sum = [&](int part) { return mix.sums(c % full_panel, part, t, c / full_panel); };
-        const Expr den = sum(1), ratio = sum(0) / den;
-        out(c, t) = Tuple(Gate(query(inside(c, in.C), inside(t, queries))).times(ratio), ratio, den);
+        const Gate gate(query(inside(c, in.C), inside(t, queries)));
+        const Expr one_plus = 1.0f + gate.h * gate.h, f = select(gate.negative, gate.h, 1.0f), scaled = sum(0) / (sum(1) * one_plus);
+        // As written: regrouped, each would be a division of its own.
+        gated(c, t) = Tuple(strict_product(strict_product(scaled, f), f), strict_product(scaled, one_plus));
+        out(c, t) = Tuple(gated(c, t)[0], gated(c, t)[1], sum(1));
     }
 };
 

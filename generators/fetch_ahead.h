@@ -32,6 +32,11 @@ public:
         const std::string buffer = made.outputs() == 1 ? made.name() : made.name() + "." + std::to_string(part);
         requests_.push_back({.made = made.name(), .var = var.name(), .of = of.name(), .buffer = buffer, .turns = turns, .stores = true});
     }
+    // The same for what another function of these loops stores, asked for as this core's own (prefetchw, where the target has it): a stream
+    // that only writes then does not wait for its lines.
+    void owns(const Halide::Func &made, const Halide::VarOrRVar &var, const Halide::Func &stored, int turns) {
+        requests_.push_back({.made = made.name(), .var = var.name(), .of = var.name(), .buffer = stored.name(), .turns = turns, .stores = true, .owned = true});
+    }
     // The same of inputs and outputs, of what lies `rows` rows (of dimension 1) further on than what this turn loads or stores: where a
     // loop along rows runs inside one over blocks of rows. That is a while ahead, so they are wanted in L2 only.
     void loads_rows_on(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int rows) {
@@ -45,7 +50,7 @@ private:
     struct Request {
         std::string made, var, of, buffer;
         int turns = 0, rows = 0;
-        bool stores = false;
+        bool stores = false, owned = false;
         bool concerns(const std::string &loop) const { return names(loop, var); }
         bool counts(const std::string &loop) const { return names(loop, of); }
         bool names(const std::string &loop, const std::string &one) const {
@@ -142,7 +147,7 @@ private:
                     steps[name] = cast<uint64_t>(cast<int64_t>(row_stride(line.buffer)) * (request.rows * line.bytes));
                     step = Variable::make(UInt(64), name);
                 }
-                body = Block::make(fetch(line.buffer, index, line.bytes, step), body);
+                body = Block::make(fetch(address_of(line, index, step), step.defined() ? second_level : every_level, request.owned), body);
             }
         }
         around_.pop_back();
@@ -158,17 +163,23 @@ private:
         return Call::make(Int(32), Call::buffer_get_stride, {Variable::make(type_of<halide_buffer_t *>(), buffer + ".buffer"), 1}, Call::Extern);
     }
 
-    static Halide::Internal::Stmt fetch(const std::string &buffer, const Halide::Expr &index, int bytes, const Halide::Expr &step) {
+    static Halide::Expr address_of(const Line &line, const Halide::Expr &index, const Halide::Expr &step) {
         using namespace Halide;
         using namespace Halide::Internal;
         const Add *sum = index.as<Add>();  // a constant part stays apart: it becomes the displacement of an address
         const bool constant = sum && is_const(sum->b);
         const Expr element = cast<int64_t>(constant ? sum->a : index) + cast<int64_t>(constant ? sum->b : Expr(0));
-        Expr address = reinterpret<uint64_t>(Variable::make(Handle(), buffer));
+        Expr address = reinterpret<uint64_t>(Variable::make(Handle(), line.buffer));
         if (step.defined()) address = address + step;
-        address = address + cast<uint64_t>(element * bytes);
-        constexpr int to_read = 0, every_level = 3, in_l2 = 2, data = 1;  // LLVM's localities
-        return Evaluate::make(Call::make(Int(32), "llvm.prefetch.p0", {reinterpret(Handle(), address), to_read, step.defined() ? in_l2 : every_level, data}, Call::Extern));
+        return address + cast<uint64_t>(element * line.bytes);
+    }
+
+    static constexpr int every_level = 3, second_level = 2;  // LLVM's localities
+    static Halide::Internal::Stmt fetch(const Halide::Expr &address, int level, bool to_write) {
+        using namespace Halide;
+        using namespace Halide::Internal;
+        constexpr int data = 1;
+        return Evaluate::make(Call::make(Int(32), "llvm.prefetch.p0", {reinterpret(Handle(), address), int(to_write), level, data}, Call::Extern));
     }
 };
 

@@ -24,7 +24,7 @@ public:
         shaped(targets, {R}), shaped(*loss_, {R});
         if (dlogits_) shaped(*dlogits_, {V, R});
         const SoftmaxCrossEntropyPlan plan = plan_softmax_cross_entropy(request());
-        SoftmaxCrossEntropy entropy(logits, targets, smoothing, scale_ ? Expr(*scale_) : Expr(), V, R, plan.width);
+        SoftmaxCrossEntropy entropy(logits, targets, smoothing, scale_ ? Expr(*scale_) : Expr(), V, R, plan.width, plan.keep);
         plan.schedule(entropy);
         *loss_ = entropy.loss;
         if (dlogits_) *dlogits_ = entropy.dlogits;
@@ -48,8 +48,9 @@ public:
         const auto V = logits.dim(0).extent(), R = logits.dim(1).extent();
         start_at_zero(logits);
         shaped(targets, {R}), shaped(picked, {R}), shaped(kept, {V, R});
-        SoftmaxPieces pieces(logits, targets, V, R);
-        plan_softmax_pieces(request())(pieces);
+        const SoftmaxPiecesPlan plan = plan_softmax_pieces(request());
+        SoftmaxPieces pieces(logits, targets, V, R, plan.width);
+        plan.schedule(pieces);
         statistics = pieces.statistics, picked = pieces.picked, kept = pieces.kept;
         shaped(pieces.statistics.output_buffers()[0], {SoftmaxPiece::lanes, ceil_div(V, SoftmaxPiece::elements), R});
     }

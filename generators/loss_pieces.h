@@ -6,7 +6,8 @@
 //   z(u, p) = top(u, p) - M,  M = max top      S = sum exp z(u, p) sum(u, p)
 //   loss = log S - (1-s) (x_target - M) - s / V sum (level(u, p) + count(u, p) z(u, p))
 //   dlogits_j = scale (e_j exp z(u, p) / S - (1-s) [j = target] - s / V)
-// The two halves are kernels of their own: the caller runs one after the other over rows that fit L2.
+// The two halves are kernels of their own: the caller runs one after the other over rows that fit L2. In two passes over a row top(u, p)
+// is the row's maximum: the row is then read twice, from memory and from L1 or L2.
 #pragma once
 #include <Halide.h>
 
@@ -32,18 +33,25 @@ struct SoftmaxPieces {
     Halide::Expr length, pieces, rows;
     Halide::RDom in_lane;
     Halide::Func top{"top"}, level{"level"}, power{"power"}, sum{"sum"}, picked_row{"picked_row"};
+    std::vector<RowReduction> largest;                // in two passes: the row's maximum
     Halide::Func statistics{"statistics"};            // (top, sum, level) of [lanes, pieces, rows]
     Halide::Func picked{"picked"}, kept{"kept"};      // x_target; e, which may be the memory of logits
 
-    SoftmaxPieces(Halide::Func logits, Halide::Func targets, Halide::Expr V, Halide::Expr R)
+    // `width`: partial maxima of a row (generators/row_reduction.h) in two passes; 0: one pass.
+    SoftmaxPieces(Halide::Func logits, Halide::Func targets, Halide::Expr V, Halide::Expr R, int width)
         : length(V), pieces(ceil_div(V, SoftmaxPiece::elements)), rows(R) {
         using namespace Halide;
         in_lane = RDom(0, SoftmaxPiece::depth, "in_lane");
         const Expr row = inside(r, R);
         const auto index = [&](Expr j) { return p * SoftmaxPiece::elements + j * SoftmaxPiece::lanes + u; };
         const auto x = [&](Expr j) { return logits(inside(index(j), V), row); };
-        top(u, p, r) = Float(32).min();
-        top(u, p, r) = max(top(u, p, r), x(in_lane));  // beyond the row: its last element, as good a reference as any
+        if (width) {
+            largest.emplace_back("largest", RowReduction::maximum, r, V, width, [&](Expr k) { return Terms{logits(k, row)}; });
+            top(u, p, r) = largest[0].result();
+        } else {
+            top(u, p, r) = Float(32).min();
+            top(u, p, r) = max(top(u, p, r), x(in_lane));  // beyond the row: its last element, as good a reference as any
+        }
         const auto z = [&](Expr j) { return x(j) - top(u, p, r); };
         power(u, j, p, r) = select(likely(index(j) < V), exp_clamped(z(j)), 0.0f);
         level(u, p, r) = 0.0f;
@@ -84,13 +92,18 @@ struct SoftmaxFromPieces {
         row_loss(r) = select(counts, log(totals.result(0)) - (1.0f - smoothing) * (picked(row) - largest.result()) - even * totals.result(1), 0.0f);
         loss(r) = row_loss(r);
         weight(u, p, r) = factor(u, p, r) * (scale / totals.result(0));
-        const Expr gradient = dlogits(c, r, one) * weight(c % lanes, c / SoftmaxPiece::elements, r) -
-                              (select(c == targets(row), scale * (1.0f - smoothing), 0.0f) + scale * even);
-        dlogits(c, r, one) = select(counts, gradient, 0.0f);
+        dlogits(c, r, one) = select(counts, dlogits(c, r, one) * weight(c % lanes, c / SoftmaxPiece::elements, r) - scale * even, 0.0f);
+        // The target's part alone: to ask of each element whether it is the target took half of this kernel's time.
+        const Expr target = clamp(targets(r), 0, V - 1);
+        dlogits(target, r, one) -= select(counts, scale * (1.0f - smoothing), 0.0f);
     }
 };
 
-std::function<void(SoftmaxPieces &)> plan_softmax_pieces(const Request &request);
+struct SoftmaxPiecesPlan {
+    int width;  // of SoftmaxPieces
+    std::function<void(SoftmaxPieces &)> schedule;
+};
+SoftmaxPiecesPlan plan_softmax_pieces(const Request &request);
 std::function<void(SoftmaxFromPieces &)> plan_softmax_from_pieces(const Request &request);
 
 }  // namespace aft

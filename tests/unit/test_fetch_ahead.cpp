@@ -41,10 +41,10 @@ struct Rows {
         std::filesystem::remove(file);
         return found;
     }
-    static size_t asked(Pipeline &pipeline, const std::vector<Argument> &arguments, const std::string &instruction = "\tprefetcht0") {
+    static size_t asked(Pipeline &pipeline, const std::vector<Argument> &arguments, const std::string &instruction = "prefetcht0", const Target &on = target) {
         const std::string file = ::testing::TempDir() + "fetch_ahead.s";
-        pipeline.compile_to_assembly(file, arguments, "rows", target);
-        return lines_with(instruction, file).size();
+        pipeline.compile_to_assembly(file, arguments, "rows", on);
+        return lines_with("\t" + instruction, file).size();
     }
     inline static const Target target{"x86-64-linux-sse41-avx-f16c-fma-avx2-no_runtime"};
 };
@@ -59,6 +59,25 @@ TEST(FetchAhead, AsksForEachLineOfATurnOnce) {
     Pipeline fetching = loads.fetching(of_loads), storing = stores.fetching(of_stores);
     EXPECT_EQ(Rows::asked(fetching, {loads.in}), 2u);
     EXPECT_EQ(Rows::asked(storing, {stores.in}), 2u);
+}
+
+TEST(FetchAhead, AsksToWriteWhatAnotherFunctionStores) {
+    Func twice{"twice"}, half{"half"};
+    Var x{"x"};
+    ImageParam in{Float(32), 1, "in"};
+    twice(x) = 2.0f * in(x), half(x) = 0.5f * in(x);
+    in.dim(0).set_bounds(0, 3200);
+    Var xo{"xo"}, xi{"xi"};
+    for (Func f : {twice, half}) f.bound(x, 0, 3200).split(x, xo, xi, 16).vectorize(xi);
+    half.compute_with(twice, xo);
+    auto *fetch = new FetchAhead;
+    fetch->owns(twice, xo, half, 1);
+    Pipeline pipeline({twice, half});
+    pipeline.add_custom_lowering_pass(fetch);
+    const Target wide{"x86-64-linux-sse41-avx-f16c-fma-avx2-avx512-avx512_skylake-no_runtime"};
+    EXPECT_EQ(Rows::asked(pipeline, {in}, "prefetchw", wide), 1u);
+    EXPECT_EQ(Rows::asked(pipeline, {in}, "prefetcht0", wide), 0u);
+    EXPECT_EQ(Rows::asked(pipeline, {in}), 1u);  // a target without prefetchw asks to read
 }
 
 TEST(FetchAhead, AsksForTheRightLines) {
@@ -105,8 +124,8 @@ TEST(FetchAhead, AsksForRowsFurtherOnInL2) {
     of_stores->stores_rows_on(stores.y, stores.t, 6);
     of_both->loads_rows_on(both.sum, both.k.x, "in", 6), of_both->stores_rows_on(both.y, both.t, 6);
     Pipeline fetching = loads.fetching(of_loads), storing = stores.fetching(of_stores), doing_both = both.fetching(of_both);
-    EXPECT_EQ(Rows::asked(fetching, {loads.in}, "\tprefetcht1"), 2u);
-    EXPECT_EQ(Rows::asked(storing, {stores.in}, "\tprefetcht1"), 2u);
+    EXPECT_EQ(Rows::asked(fetching, {loads.in}, "prefetcht1"), 2u);
+    EXPECT_EQ(Rows::asked(storing, {stores.in}, "prefetcht1"), 2u);
     const std::string file = ::testing::TempDir() + "fetch_ahead.stmt";
     doing_both.compile_to_lowered_stmt(file, {both.in}, Text, Rows::target);
     std::vector<std::string> asked, steps;
