@@ -55,7 +55,7 @@ public:
         const Expr C = key.dim(0).extent(), rows = key.dim(1).extent();
         start_at_zero(key, maxima), shaped(value, {C, rows}), maxima.dim(0).set_extent(C);
         pack_shaped(pack), tiles_shaped(tiles);
-        const FullMixPlan plan = plan_aft_full_mix(request("mix"));
+        const FullMixPlan plan = plan_aft_full_mix(request("mix_back"));
         FullBackward f(key, value, rows, {pack, tiles, maxima, pack.dim(2).extent(), block, maxima.dim(1).extent(), first, C}, plan.tile);
         plan.backward(f);
         out = f.out;

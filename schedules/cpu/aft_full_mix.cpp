@@ -11,7 +11,7 @@
 // On one Emerald Rapids core (peak 150 to 170): 51 ms forward. The turn of the product takes 86 % of this kernel and waits for nothing
 // but, a tenth of its time, the pack's lines from L2. Tiles of 4 rows (4 % faster on Zen 4) take 1.08 to 1.15 of the time there; tiles
 // inside panels with the pack in L1, and panels that sum all blocks at once, 1.05. One division a result instead of three, and the lines of
-// Q and of the results asked for before the sums (0.98 of the time by itself): 0.90.
+// Q and of the results asked for before the sums (0.98 of the time by itself; backward 1.02): 0.90.
 #include "generators/aft_full_mix.h"
 #include "generators/fetch_ahead.h"
 #include "schedules/panels.h"
@@ -62,14 +62,14 @@ void schedule_queries(FullQueries &f, int lanes) {
 FullMixPlan plan_aft_full_mix(const Request &request) {
     return planned(request, [&](const Machine &machine, Knobs &knobs) -> FullMixPlan {
         const int lanes = machine.lanes, registers = machine.vector_registers;
-        const bool mix = request.part == "mix";
+        const bool back = request.part == "mix_back", mix = back || request.part == "mix";
         const int rows = knobs.only(mix, "tile_rows", registers == 32 ? 12 : 3, {2, 3, 4, 6, 12}, "two accumulators a row and vector; a vector of keys feeds this many FMA");
         const int unroll = knobs.only(mix, "unroll", 4, {1, 2, 4}, "weights per turn of the sum");
         const bool inside = knobs.only(mix, "panels_inside", 1, {0, 1}, "1: a tile's weights of a block stay in L1 for all panels; 0: a panel sums all blocks");
         knobs.require(!mix || rows * 2 * full_panel / lanes + 1 < registers, "accumulators and a broadcast fit the registers");
 
         const int ahead = knobs.only(mix, "ahead", registers == 32 ? 2 : 0, {0, 2, 4, 8}, "turns of the product after which a line of the pack, which comes from L2, is wanted");
-        const bool owned = knobs.only(mix, "owned", registers == 32, {0, 1}, "1: a tile's lines of the results are asked for, to be written, before its sums; with them those of Q");
+        const bool owned = knobs.only(mix, "owned", registers == 32 && !back, {0, 1}, "1: a tile's lines of the results are asked for, to be written, before its sums; with them those of what they meet");
         const auto fetch = [=, lines = request.fetch_ahead](FullSums &m, Func out) {
             if (ahead) lines->loads(m.product, m.r.y, "pack", ahead);
             if (!owned) return;
