@@ -251,21 +251,28 @@ struct WindowPlace {
     }
 };
 
-// From scores w (in table layout, float or double) to W, far, and the spread max - min of w over the keys of a row.
+// From scores w (in table layout, float or double) to W, far, and the spread max - min of w over the keys of a row, for rows `first`
+// (a multiple of the granule) and on of a sequence of T. The extremes of a row run along it in vector lanes.
 struct WindowTable {
-    Halide::Var k{"k"}, t{"t"};
-    Halide::RDom r;
-    Halide::Func extremes{"extremes"}, table{"table"}, rows{"rows"};  // rows: (far, spread)
+    Halide::Var k{"k"}, t{"t"}, l{"l"};
+    Halide::RDom r, lane;
+    Halide::Func partial{"partial"}, high{"high"}, low{"low"}, extremes{"extremes"}, table{"table"}, rows{"rows"};  // rows: (far, spread)
 
-    WindowTable(Halide::Func scores, Halide::Expr window, Halide::Expr before, Halide::Expr causal, Halide::Expr width, Halide::Expr T) : r(0, width, "r") {
+    WindowTable(Halide::Func scores, Halide::Expr window, Halide::Expr before, Halide::Expr causal, Halide::Expr width, Halide::Expr first, Halide::Expr T, int lanes)
+        : r(0, ceil_div(width, lanes), "r"), lane(0, lanes, "lane") {
         using namespace Halide;
         const Type type = scores.types()[0];
-        const Expr has_far = t >= window || (causal == 0 && t + window < T);
-        const Expr none = cast(type, 3e38f);
-        const auto place = [&](Expr k) { return WindowPlace(t, k, before, window, select(causal != 0, -1, 0), T); };
-        const Expr inside_r = place(r).in_window;
-        extremes(t) = Tuple(select(has_far, cast(type, 0), -none), select(has_far, cast(type, 0), none));
-        extremes(t) = Tuple(max(extremes(t)[0], select(inside_r, scores(r, t), -none)), min(extremes(t)[1], select(inside_r, scores(r, t), none)));
+        const Expr row = first + t, has_far = row >= window || (causal == 0 && row + window < T);
+        const Expr none = cast(type, 3e38f), column = r * lanes + l, at = inside(column, width);
+        const auto place = [&](Expr k) { return WindowPlace(row, k, before, window, select(causal != 0, -1, 0), T); };
+        const Expr counts = column < width && place(column).in_window;
+        partial(l, t) = Tuple(-none, none);
+        partial(l, t) = Tuple(max(partial(l, t)[0], select(counts, scores(at, t), -none)), min(partial(l, t)[1], select(counts, scores(at, t), none)));
+        high(t) = select(has_far, cast(type, 0), -none);
+        high(t) = max(high(t), partial(lane, t)[0]);
+        low(t) = select(has_far, cast(type, 0), none);
+        low(t) = min(low(t), partial(lane, t)[1]);
+        extremes(t) = Tuple(high(t), low(t));
         const Expr top = extremes(t)[0];
         const Expr far = select(has_far, exp_clamped(min(cast<float>(-top), 0.0f)), 0.0f);
         rows(t) = Tuple(far, cast<float>(top - extremes(t)[1]));

@@ -16,7 +16,7 @@ public:
         start_at_zero(x);
         shaped(high_in, {C}), shaped(low_in, {C});
         WindowRange window(x, high_in, low_in, x.dim(1).extent());
-        plan_aft_window(request()).range(window);
+        plan_aft_window(request("stream")).range(window);
         range = window.range;
         shaped(window.range.output_buffers()[0], {C});
     }
@@ -54,7 +54,7 @@ public:
         Func den_of{"den_of"};
         den_of(c, t) = den(inside(c, C), t);
         WindowQueries window({output_gradient, query, ratio, den_of, gradient_factor, C});
-        plan_aft_window(request()).queries(window);
+        plan_aft_window(request("stream")).queries(window);
         gradients = window.gradients;
         shaped(window.gradients.output_buffers()[0], {C, rows});
     }
@@ -193,20 +193,21 @@ class WindowTableGenerator : public KernelGenerator<WindowTableGenerator> {
 public:
     Param<Halide::Type> type{"type", Float(32)};
     Input<Buffer<void, 2>> scores{"scores"};
-    Input<int32_t> window{"window"}, before{"before"}, causal{"causal"};
+    Input<int32_t> window{"window"}, before{"before"}, causal{"causal"}, first{"first"}, length{"length"};
     Output<Buffer<float, 2>> table{"table"};
     Output<Func> rows{"rows", {Float(32), Float(32)}, 1};
 
     void configure() { scores.set_type(type); }
 
     void generate() {
-        const Expr width = scores.dim(0).extent(), T = scores.dim(1).extent();
+        const Expr width = scores.dim(0).extent(), rows_here = scores.dim(1).extent();
         start_at_zero(scores);
-        shaped(table, {width, T});
-        WindowTable made(scores, window, before, causal, width, T);
-        plan_aft_window(request("rows")).table(made);
+        shaped(table, {width, rows_here});
+        const WindowPlan plan = plan_aft_window(request("table"));
+        WindowTable made(scores, window, before, causal, width, first, length, plan.lanes);
+        plan.table(made);
         table = made.table, rows = made.rows;
-        shaped(made.rows.output_buffers()[0], {T});
+        shaped(made.rows.output_buffers()[0], {rows_here});
     }
 };
 

@@ -169,9 +169,9 @@ aft_kernel(aft_window_dots_f32 GENERATOR aft_window:dots PARAMS type=float32
 aft_kernel(aft_window_dots_f64 GENERATOR aft_window:dots PARAMS type=float64
            ARGUMENTS "const Tensor &a, const Tensor &b, int32_t accumulate, int32_t missing, int32_t width, Tensor &dots")
 aft_kernel(aft_window_table_f32 GENERATOR aft_window:table PARAMS type=float32
-           ARGUMENTS "const Tensor &scores, int32_t window, int32_t before, int32_t causal, Tensor &table, Tensor &far, Tensor &spread")
+           ARGUMENTS "const Tensor &scores, int32_t window, int32_t before, int32_t causal, int32_t first, int32_t length, Tensor &table, Tensor &far, Tensor &spread")
 aft_kernel(aft_window_table_f64 GENERATOR aft_window:table PARAMS type=float64
-           ARGUMENTS "const Tensor &scores, int32_t window, int32_t before, int32_t causal, Tensor &table, Tensor &far, Tensor &spread")
+           ARGUMENTS "const Tensor &scores, int32_t window, int32_t before, int32_t causal, int32_t first, int32_t length, Tensor &table, Tensor &far, Tensor &spread")
 aft_kernel(aft_window_transpose_f32 GENERATOR aft_window:transpose
            ARGUMENTS "const Tensor &table, const Tensor &far, int32_t window, int32_t before, int32_t table_before, int32_t direction, Tensor &transposed")
 aft_kernel(aft_window_bias_gradient_f32 GENERATOR aft_window:bias_gradient

@@ -11,12 +11,6 @@
 namespace aft {
 namespace local {
 
-Tensor tiles_of(const Tensor &table, Arena &arena) {
-    Tensor tiles = arena.allocate({ceil_div(table.size(0), granule), table.size(1), granule});
-    kernels().aft_full_tiles_f32(table, tiles);
-    return tiles;
-}
-
 void carry(const Tensor &carried, const Tensor &low, const Tensor &high, const Tensor &total) {
     const float *l = low.data(), *h = high.data(), *t = total.data();
     float *s = carried.data();

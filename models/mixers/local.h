@@ -93,8 +93,8 @@ void sums_behind(const Cut &cut, int64_t after, const State &state, const Total 
     }
 }
 
-// A table in the order in which the products read it.
-Tensor tiles_of(const Tensor &table, Arena &arena);
+// Memory for a table in the order in which the products read it.
+inline Tensor tiles_for(const Tensor &table, Arena &arena) { return arena.allocate({ceil_div(table.size(0), granule), table.size(1), granule}); }
 
 enum Kept { ratio, den, maxima, table, far_weights, facts };  // MixerSaved; facts: spreads of K and w, max |V|
 
@@ -109,7 +109,7 @@ public:
     void step(const MixerTensors &in, MixerState &state, Tensor &output, Arena &arena) const override;
 
 private:
-    double make_table(const MixerTensors &in, const Band &band, Tensor &table, Tensor &far, Arena &arena) const;
+    double make_table(const MixerTensors &in, const Band &band, const Tensor &table, const Tensor &far, const Tensor &tiles, Arena &arena) const;
     void add_bias_gradient(const MixerTensors &in, const Band &band, const Tensor &transposed, const Tensor &partial, MixerTensors &gradient, Arena &arena) const;
 
     std::unique_ptr<PairBias> pair_bias(const MixerTensors &in, const MixerTensors &gradient) const {

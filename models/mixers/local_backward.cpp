@@ -25,7 +25,8 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
     const int32_t before = band.before(false), after = band.after(false);
     Tensor transposed = arena.allocate({T, band.width()});
     kernels().aft_window_transpose_f32(saved.tensors[table], saved.tensors[far_weights], int32_t(band.window), before, band.before(true), band.direction(false), transposed);
-    const Tensor tiles = tiles_of(transposed, arena);
+    Tensor tiles = tiles_for(transposed, arena);
+    kernels().aft_full_tiles_f32(transposed, tiles);
 
     const int64_t panels = cut.panels(), carried = options_.causal ? 3 : cut.pieces + 3, size = panels * 2 * panel;
     const Tensor query_packs = arena.allocate({slots(cut), size * Seen(cut, 0, before, after).rows}), key_packs = arena.allocate({slots(cut), size * cut.piece});

@@ -1,6 +1,7 @@
 // AFT-local, forward: the table of the band, the references, and the pieces.
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "kernel_table.h"
 #include "models/mixers/local.h"
@@ -9,6 +10,8 @@
 
 namespace aft::local {
 namespace {
+
+constexpr int64_t table_rows = 10 * granule;  // of a task: with d' = 256 its rows of u and v are a quarter of a megabyte, with their scores and tiles less than a third
 
 // [1, rows, X]: the first rows of a factor, X a multiple of the lanes.
 Tensor factor_rows(const Tensor &x, int64_t rows, Arena &arena) {
@@ -71,32 +74,44 @@ private:
 
 }  // namespace
 
-// exp(w - r), far weights, and the largest max - min of w in a row.
-double LocalMixer::make_table(const MixerTensors &in, const Band &band, Tensor &table, Tensor &far, Arena &arena) const {
+// exp(w - r), also as tiles, far weights, and the largest max - min of w in a row. Some rows at a time, which stay in L2 from u and v to the
+// tiles: a lone long sequence has nobody to share the table's cost with.
+double LocalMixer::make_table(const MixerTensors &in, const Band &band, const Tensor &table, const Tensor &far, const Tensor &tiles, Arena &arena) const {
     ArenaScope scope(arena);
-    const int64_t T = band.T;
-    const int32_t before = band.before(true);
-    Tensor spread = arena.allocate({T}), scores;
-    bool wide = false;
-    if (options_.window == 0) {
-        scores = arena.allocate({T, band.width()});
-        scores.fill(0);
-    } else if (in.position_bias.defined()) {
-        scores = arena.allocate({T, band.width()});
-        for (int64_t t = 0; t < T; t++) {
-            const int64_t first = std::max<int64_t>(0, t - band.window + 1), last = band.causal ? t + 1 : std::min(T, t + band.window);
-            const int64_t base = t / granule * granule - before;
-            std::memcpy(scores.data() + t * band.width() + first - base, in.position_bias.data() + t * in.position_bias.stride(0) + first, size_t(last - first) * 4);
+    const int64_t T = band.T, width = band.width(), tasks = ceil_div(T, table_rows), workers = look_back_workers(tasks, 1);
+    const int32_t before = band.before(true), window = int32_t(band.window);
+    const bool factored = options_.window > 0 && !in.position_bias.defined();
+    const Tensor u = factored ? factor_rows(in.bias_u, T, arena) : Tensor(), v = factored ? factor_rows(in.bias_v, T, arena) : Tensor();
+    const Tensor narrow_scores = arena.allocate({workers, table_rows, width}), spreads = arena.allocate({workers, table_rows});
+    const Tensor wide_scores = factored ? arena.allocate({workers, table_rows, width}, DType::f64) : Tensor();
+    std::vector<float> widest(size_t(tasks), 0);
+    look_back(tasks, 1, 0, [&](LinkedBlock &task) {
+        const int64_t t0 = task.chain * table_rows, t1 = std::min(T, t0 + table_rows);
+        Tensor scores = narrow_scores.select(0, task.worker).slice(0, 0, t1 - t0);
+        bool wide = false;
+        if (options_.window == 0) {
+            scores.fill(0);
+        } else if (in.position_bias.defined()) {
+            for (int64_t t = t0; t < t1; t++) {
+                const int64_t first = std::max<int64_t>(0, t - window + 1), last = band.causal ? t + 1 : std::min(T, t + window);
+                const int64_t base = t / granule * granule - before;
+                std::memcpy(scores.data() + (t - t0) * width + first - base, in.position_bias.data() + t * in.position_bias.stride(0) + first, size_t(last - first) * 4);
+            }
+        } else {
+            const int64_t first = std::max<int64_t>(0, t0 - before), last = std::min(T, t1 + band.after(true));
+            const Tensor rows = u.slice(1, t0, t1), others = v.slice(1, first, last);
+            // An fp32 dot product is off by some eps |u| |v|, and exp(w) by that factor: beyond 32 in double.
+            wide = largest_norm(rows.select(0, 0), t1 - t0) * largest_norm(others.select(0, 0), last - first) > 32;
+            if (wide) scores = wide_scores.select(0, task.worker).slice(0, 0, t1 - t0);
+            (wide ? kernels().aft_window_dots_f64 : kernels().aft_window_dots_f32)(rows, others, 0, int32_t(before - (t0 - first)), int32_t(width), scores);
         }
-    } else {
-        // An fp32 dot product is off by some eps |u| |v|, and exp(w) by that factor: beyond 32 in double.
-        wide = largest_norm(in.bias_u, T) * largest_norm(in.bias_v, T) > 32;
-        scores = arena.allocate({T, band.width()}, wide ? DType::f64 : DType::f32);
-        const Tensor u = factor_rows(in.bias_u, T, arena), v = factor_rows(in.bias_v, T, arena);
-        (wide ? kernels().aft_window_dots_f64 : kernels().aft_window_dots_f32)(u, v, 0, before, int32_t(band.width()), scores);
-    }
-    (wide ? kernels().aft_window_table_f64 : kernels().aft_window_table_f32)(scores, int32_t(band.window), before, band.causal, table, far, spread);
-    return *std::max_element(spread.data(), spread.data() + T);
+        Tensor W = table.slice(0, t0, t1), far_weights = far.slice(0, t0, t1), spread = spreads.select(0, task.worker).slice(0, 0, t1 - t0);
+        (wide ? kernels().aft_window_table_f64 : kernels().aft_window_table_f32)(scores, window, before, band.causal, int32_t(t0), int32_t(T), W, far_weights, spread);
+        widest[size_t(task.chain)] = *std::max_element(spread.data(), spread.data() + (t1 - t0));
+        Tensor tiled = tiles.slice(0, t0 / granule, ceil_div(t1, granule));
+        kernels().aft_full_tiles_f32(W, tiled);
+    });
+    return *std::ranges::max_element(widest);
 }
 
 void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, Arena &arena) const {
@@ -110,8 +125,8 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
     double *fact = saved.tensors[facts].data<double>();
     const References references(in, cut, saved.tensors[maxima], arena);
     if (!options_.causal) references.find_all();
-    fact[1] = make_table(in, band, saved.tensors[table], saved.tensors[far_weights], arena);
-    const Tensor tiles = tiles_of(saved.tensors[table], arena);
+    const Tensor tiles = tiles_for(saved.tensors[table], arena);
+    fact[1] = make_table(in, band, saved.tensors[table], saved.tensors[far_weights], tiles, arena);
 
     const int32_t before = band.before(true), after = band.after(true);
     const int64_t panels = cut.panels(), carried = options_.causal ? 3 : cut.pieces + 3;  // two carried states, a total and the sums behind each piece
