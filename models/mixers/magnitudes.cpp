@@ -25,9 +25,9 @@ double largest_norm(const Tensor &x, int64_t rows) {
             for (; d + lanes <= x.size(1); d += lanes)
                 for (int64_t j = 0; j < lanes; j++) sum[j] += row[d + j] * row[d + j];
             for (; d < x.size(1); d++) sum[d % lanes] += row[d] * row[d];
-            double total = 0;
-            for (float part : sum) total += part;
-            most[size_t(n)] = std::max(most[size_t(n)], total);
+            for (int64_t half = lanes / 2; half > 0; half /= 2)  // one after the other they would take as long as the row
+                for (int64_t j = 0; j < half; j++) sum[j] += sum[j + half];
+            most[size_t(n)] = std::max(most[size_t(n)], double(sum[0]));
         }
     });
     return std::sqrt(*std::max_element(most.begin(), most.end()));

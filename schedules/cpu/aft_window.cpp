@@ -11,9 +11,10 @@
 //
 // What a call reads or writes once comes from L3 or DRAM, in rows of 2 KiB of which a tile takes 64 bytes each, so the lines of the next tile's
 // rows are asked for while this one is computed; along the row, some panels ahead, gained nothing. The range is a plain stream and yet
-// gains as much by lines of four rows ahead: the processor's own streams end at each page. Calls in turn on that Xeon, forward and
-// backward: 0.71 and 0.82 of the time for a window of 32, 0.92 and 0.96 for 128; [2, 1024, 256] on two cores 0.95 and 0.94. A
-// range found while packing, against a guessed maximum, was no faster than the range with its lines asked for.
+// gains as much by lines of four rows ahead: the processor's own streams end at each page. Calls in turn on that Xeon, in several
+// minutes: forward 0.71 to 0.91 of the time for a window of 32, 0.92 for 128, backward 0.82 to 0.95 and 0.96; [2, 1024, 256] on
+// two cores 0.95 and 0.94. In a model of the kernels written with intrinsics, a range found while packing, against a guessed
+// maximum, was no faster than the range with its lines asked for.
 #include "generators/aft_window.h"
 #include "generators/fetch_ahead.h"
 #include "schedules/panels.h"
