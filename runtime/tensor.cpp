@@ -51,7 +51,7 @@ std::shared_ptr<std::byte[]> allocate_guarded(size_t bytes) {
 // Never null, even for no elements: Halide takes a null host for a question about bounds.
 std::shared_ptr<std::byte[]> allocate(size_t bytes) {
     if (checks_on) return allocate_guarded(bytes);
-    const bool huge = bytes >= 2 * huge_page;
+    const bool huge = bytes >= huge_page;
     const std::align_val_t alignment{huge ? huge_page : 64};
     const size_t rounded = (std::max<size_t>(bytes, 1) + 63) / 64 * 64;
     auto *memory = static_cast<std::byte *>(::operator new(rounded, alignment, std::nothrow));
