@@ -159,8 +159,7 @@ struct ConvForward {
     ConvForward(Halide::Func query, Halide::Func den, const ConvHead &head, const ConvSumsInputs &in, WindowForm form, ConvTile tile) : mix(in, form, tile) {
         using namespace Halide;
         const Gate gate(query(inside(c, head.C), t));
-        const Expr scaled = mix.of(c, t) / (den(head.of(c), t) * gate.one_plus);
-        gated(c, t) = Tuple(gate.times(gate.times(scaled, gate.f), gate.f), gate.times(scaled, gate.one_plus));  // as written: regrouped, it would be a second division
+        gated(c, t) = gated_ratio(mix.of(c, t), den(head.of(c), t), gate.f, gate.one_plus);
         y(c, t) = Tuple(gated(c, t)[0], gated(c, t)[1]);
     }
 };

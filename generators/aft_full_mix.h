@@ -76,9 +76,7 @@ struct FullForward {
         using namespace Halide;
         const auto sum = [&](int part) { return mix.sums(c % full_panel, part, t, c / full_panel); };
         const Gate gate(query(inside(c, in.C), inside(t, queries)));
-        const Expr one_plus = 1.0f + gate.h * gate.h, f = select(gate.negative, gate.h, 1.0f), scaled = sum(0) / (sum(1) * one_plus);
-        // As written: regrouped, each would be a division of its own.
-        gated(c, t) = Tuple(strict_product(strict_product(scaled, f), f), strict_product(scaled, one_plus));
+        gated(c, t) = gated_ratio(sum(0), sum(1), select(gate.negative, gate.h, 1.0f), 1.0f + gate.h * gate.h);
         out(c, t) = Tuple(gated(c, t)[0], gated(c, t)[1], sum(1));
     }
 };

@@ -179,8 +179,7 @@ struct WindowForward {
         const Expr l = c % window_panel, panel = c / window_panel;
         const Expr num = mix.sums(l, 0, t, panel), den = mix.sums(l, 1, t, panel);
         const Gate gate(query(inside(c, in.C), inside(t, in.rows)));
-        const Expr scaled = num / (den * gate.one_plus);
-        gated(c, t) = Tuple(gate.times(gate.times(scaled, gate.f), gate.f), gate.times(scaled, gate.one_plus));  // as written: regrouped, it would be a second division
+        gated(c, t) = gated_ratio(num, den, gate.f, gate.one_plus);
         y(c, t) = Tuple(gated(c, t)[0], gated(c, t)[1], den);
     }
 };

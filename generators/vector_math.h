@@ -9,13 +9,23 @@ inline Halide::Expr inside(Halide::Expr index, Halide::Expr extent) { return Hal
 
 inline Halide::Expr ceil_div(Halide::Expr x, Halide::Expr y) { return (x + y - 1) / y; }
 
-// One product or difference exactly as written: neither contracted nor regrouped. (Halide's strict_float would also take the
+// One product, sum or difference exactly as written: neither contracted nor regrouped. (Halide's strict_float would also take the
 // fused multiply-adds out of everything below it, and a strict and a free copy of one expression are computed twice.)
 inline Halide::Expr strict_product(Halide::Expr x, Halide::Expr y) {
     return Halide::Internal::Call::make(x.type(), Halide::Internal::Call::strict_mul, {x, y}, Halide::Internal::Call::PureIntrinsic);
 }
+inline Halide::Expr strict_sum(Halide::Expr x, Halide::Expr y) {
+    return Halide::Internal::Call::make(x.type(), Halide::Internal::Call::strict_add, {x, y}, Halide::Internal::Call::PureIntrinsic);
+}
 inline Halide::Expr strict_difference(Halide::Expr x, Halide::Expr y) {
     return Halide::Internal::Call::make(x.type(), Halide::Internal::Call::strict_sub, {x, y}, Halide::Internal::Call::PureIntrinsic);
+}
+
+// (sigma R, R) with R = num / den and sigma = f^2 / one_plus: one division. As written: regrouped, each would have its own, and f f
+// would underflow.
+inline Halide::Tuple gated_ratio(Halide::Expr num, Halide::Expr den, Halide::Expr f, Halide::Expr one_plus) {
+    const Halide::Expr scaled = num / (den * one_plus);
+    return Halide::Tuple(strict_product(strict_product(scaled, f), f), strict_product(scaled, one_plus));
 }
 
 // One of two values of which only the chosen one is computed: a branch, where select would load what it does not use. The

@@ -117,25 +117,22 @@ WindowPlan plan_aft_window(const Request &request) {
             w.pack.never_partition(w.p).always_partition(w.panel);
             w.rescale.compute_root().vectorize(w.c, lanes, guard);
         };
-        plan.forward = [=, lines = request.fetch_ahead](WindowForward &w) {
-            const Tiles tiles = tiled(w.y, w.c, w.t, rows, lanes, inside);
-            schedule_mix(w.mix, w.y, tiles.at, lanes);
+        const auto mixed = [=, lines = request.fetch_ahead](WindowMix &mix, Func out, Var c, Var t, const char *read) {
+            const Tiles tiles = tiled(out, c, t, rows, lanes, inside);
+            schedule_mix(mix, out, tiles.at, lanes);
             if (ahead) {
-                lines->loads_rows_on(w.y, tiles.at, "query", ahead * rows);
-                lines->stores_rows_on(w.y, tiles.at, ahead * rows);
+                lines->loads_rows_on(out, tiles.at, read, ahead * rows);
+                lines->stores_rows_on(out, tiles.at, ahead * rows);
             }
+            return tiles;
+        };
+        plan.forward = [=](WindowForward &w) {
+            const Tiles tiles = mixed(w.mix, w.y, w.c, w.t, "query");
             w.gated.compute_at(w.y, tiles.row).store_in(MemoryType::Register).bound_extent(w.c, window_panel);
             const Lanes in{lanes};
             in.vectorize(w.gated, w.c);
         };
-        plan.backward = [=, lines = request.fetch_ahead](WindowBackward &w) {
-            const Tiles tiles = tiled(w.gradient, w.c, w.t, rows, lanes, inside);
-            schedule_mix(w.mix, w.gradient, tiles.at, lanes);
-            if (ahead) {
-                lines->loads_rows_on(w.gradient, tiles.at, "value", ahead * rows);
-                lines->stores_rows_on(w.gradient, tiles.at, ahead * rows);
-            }
-        };
+        plan.backward = [=](WindowBackward &w) { mixed(w.mix, w.gradient, w.c, w.t, "value"); };
         plan.total = [=](WindowTotal &w) {
             const Lanes in{lanes};
             in.vectorize(w.total, w.l);

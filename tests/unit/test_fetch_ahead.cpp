@@ -3,18 +3,16 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
+
+#include "tests/runtime/test_files.h"
 
 namespace aft {
 namespace {
 
 using namespace Halide;
-
-// A file of this test's own: others run beside it.
-std::string temporary(const std::string &ending) { return ::testing::TempDir() + "fetch_ahead_" + ::testing::UnitTest::GetInstance()->current_test_info()->name() + ending; }
 
 // y(x, t) = 2 sum_k in(x, t + k), rows of 32 floats: two lines of 64 bytes.
 struct Rows {
@@ -41,11 +39,11 @@ struct Rows {
         std::ifstream lines(file);
         for (std::string line; std::getline(lines, line);)
             if (line.find(part) != std::string::npos) found.push_back(line);
-        std::filesystem::remove(file);
         return found;
     }
     static size_t asked(Pipeline &pipeline, const std::vector<Argument> &arguments, const std::string &instruction = "prefetcht0", const Target &on = target) {
-        const std::string file = temporary(".s");
+        const test::TemporaryFolder folder;
+        const std::string file = folder / "rows.s";
         pipeline.compile_to_assembly(file, arguments, "rows", on);
         return lines_with("\t" + instruction, file).size();
     }
@@ -88,7 +86,8 @@ TEST(FetchAhead, AsksForTheRightLines) {
     auto *fetch = new FetchAhead;
     fetch->loads(rows.sum, rows.k.x, "in", 8);
     Pipeline pipeline = rows.fetching(fetch);
-    const std::string file = temporary(".stmt");
+    const test::TemporaryFolder folder;
+    const std::string file = folder / "rows.stmt";
     pipeline.compile_to_lowered_stmt(file, {rows.in}, Text, Rows::target);
     std::string asked;
     for (const std::string &line : Rows::lines_with("llvm.prefetch", file)) asked += line + "\n";
@@ -108,7 +107,8 @@ TEST(FetchAhead, CountsTurnsOfALoopAround) {
     fetch->stores(y, 1, xo, 2, t);
     Pipeline pipeline(y);
     pipeline.add_custom_lowering_pass(fetch);
-    const std::string file = temporary(".stmt");
+    const test::TemporaryFolder folder;
+    const std::string file = folder / "rows.stmt";
     pipeline.compile_to_lowered_stmt(file, {in}, Text, Rows::target);
     const std::vector<std::string> asked = Rows::lines_with("llvm.prefetch", file);
     ASSERT_EQ(asked.size(), 2u);
@@ -129,7 +129,8 @@ TEST(FetchAhead, AsksForRowsFurtherOnInL2) {
     Pipeline fetching = loads.fetching(of_loads), storing = stores.fetching(of_stores), doing_both = both.fetching(of_both);
     EXPECT_EQ(Rows::asked(fetching, {loads.in}, "prefetcht1"), 2u);
     EXPECT_EQ(Rows::asked(storing, {stores.in}, "prefetcht1"), 2u);
-    const std::string file = temporary(".stmt");
+    const test::TemporaryFolder folder;
+    const std::string file = folder / "rows.stmt";
     doing_both.compile_to_lowered_stmt(file, {both.in}, Text, Rows::target);
     std::vector<std::string> asked, steps;
     for (const std::string &line : Rows::lines_with("6_rows", file)) (line.find("llvm.prefetch") == std::string::npos ? steps : asked).push_back(line);
