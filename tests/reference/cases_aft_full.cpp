@@ -12,7 +12,7 @@ enum class Keys { normal, equal, huge_last };
 struct Full {
     int64_t B = 1, T = 1, C = 1, D = 0, longest = 0;  // D = 0: dense; longest = 0: T
     bool causal = true;
-    double keys = 1, bias = 1, value = 1, gradient = 1;
+    double keys = 1, bias = 1, value = 1, gradient = 1, query = 2;
     Keys pattern = Keys::normal;
     int64_t block = 0;   // 0: the default
     bool rebuild = false, fused = false, differentiable = false;
@@ -31,6 +31,7 @@ std::string name_of(const Full &f) {
     name += " bias=" + number(f.bias);
     if (f.value != 1) name += " value=" + number(f.value);
     if (f.gradient != 1) name += " gradient=" + number(f.gradient);
+    if (f.query != 2) name += " query=" + number(f.query);
     if (f.longest) name += " longest=" + std::to_string(f.longest);
     if (f.block) name += " block=" + std::to_string(f.block);
     return name + (f.rebuild ? " rebuild" : "") + (f.fused ? " fused" : "");
@@ -62,7 +63,7 @@ OperatorCase full(const Full &f) {
     c.bound = aft_bound(f.T);
     c.inputs = [=] {
         const int64_t longest = std::max(f.longest, f.T);
-        Tensors in = {{"query", random_tensor({f.B, f.T, f.C}, 2, 1)}, {"key", keys_of(f)}, {"value", random_tensor({f.B, f.T, f.C}, f.value, 3)}};
+        Tensors in = {{"query", random_tensor({f.B, f.T, f.C}, f.query, 1)}, {"key", keys_of(f)}, {"value", random_tensor({f.B, f.T, f.C}, f.value, 3)}};
         in["output_gradient"] = random_tensor({f.B, f.T, f.C}, f.gradient, 4);
         if (f.D == 0) {
             in["position_bias"] = random_tensor({longest, longest}, f.bias, 5);
@@ -124,6 +125,7 @@ const RegisterCases registered([] {
                 add({.B = 1, .T = 65, .C = 5, .keys = keys, .gradient = 1e29, .block = 32});
                 add({.B = 1, .T = 65, .C = 5, .keys = keys, .value = 1e-20, .gradient = 1e-6, .block = 32});
             }
+            add({.B = 2, .T = 40, .C = 16, .value = 1e29, .query = 30, .block = 32});  // far gates: sigma' alone underflows
             if (D == 0) add({.B = 1, .T = 65, .C = 9, .bias = 1e4, .block = 32});
         }
     for (int64_t D : {0, 5})
