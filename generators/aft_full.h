@@ -24,8 +24,7 @@ struct Gate {
         s = 1.0f / (1.0f + h * h);
         negative = q < 0.0f;
     }
-    // One h at a time, as written: h h alone underflows where x h h does not.
-    Halide::Expr times(Halide::Expr x) const { return select(negative, strict_product(strict_product(x, h), h), x) * s; }
+    Halide::Expr times(Halide::Expr x) const { return select(negative, times_square(x, h), x) * s; }
 };
 
 // (high, low, largest)[b, c] = (max K, min K, max |V|), a block of keys added to what came before.

@@ -111,8 +111,7 @@ struct FullQueries {
         const Gate gate(in.query(at, t));
         const Expr is_exact = d < max(in.smallest, abs(dy) * in.gradient_factor);
         const Expr G = select(is_exact, 0.0f, gate.times(dy) / select(is_exact, 1.0f, d));
-        const Expr half = gate.h * gate.s;  // sigma' = (h s)^2: each factor meets one half first, or dy R overflows and h h underflows
-        alone(c, t) = Tuple(strict_product(strict_product(dy, half), strict_product(R, half)), G, G * R);
+        alone(c, t) = Tuple(times_square(dy, R, gate.h * gate.s), G, G * R);  // sigma' = (h s)^2
         query_gradient(c, t) = alone(c, t)[0];
         const Expr channel = panel * full_panel + l;
         const Tuple pair = alone(inside(channel, in.C), t);

@@ -92,7 +92,7 @@ struct WindowQueries {
         const Expr d = max(den, 5.42101086e-20f);     // 0 where the element is exact in forward; dQ holds there too
         const Expr x = 1.0f / (d * (gate.one_plus * gate.one_plus));
         const Expr G = times(times(dy, gate.f), times(gate.f, times(x, gate.one_plus)));
-        const Expr dQ = times(times(times(dy, gate.a), times(in.ratio(at_c, t), gate.a)), times(x, d));
+        const Expr dQ = times(times_square(dy, in.ratio(at_c, t), gate.a), times(x, d));
         alone(c, t) = Tuple(select(den >= limit, G, 0.0f), dQ, den - limit);
         gradients(c, t) = Tuple(undef<float>(), undef<float>(), undef<float>());
         gradients(c, t) = Tuple(alone(c, t)[0], alone(c, t)[1], min(gradients(c, t)[2], alone(c, t)[2]));

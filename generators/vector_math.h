@@ -21,11 +21,16 @@ inline Halide::Expr strict_difference(Halide::Expr x, Halide::Expr y) {
     return Halide::Internal::Call::make(x.type(), Halide::Internal::Call::strict_sub, {x, y}, Halide::Internal::Call::PureIntrinsic);
 }
 
+// x h^2, and x y h^2: strict, each factor meeting one h at a time, because h h may underflow (or x y overflow) where the result does
+// not. (LLVM makes (x h) h into x (h h) where only the inner product is strict.)
+inline Halide::Expr times_square(Halide::Expr x, Halide::Expr h) { return strict_product(strict_product(x, h), h); }
+inline Halide::Expr times_square(Halide::Expr x, Halide::Expr y, Halide::Expr h) { return strict_product(strict_product(x, h), strict_product(y, h)); }
+
 // (sigma R, R) with R = num / den and sigma = f^2 / one_plus: one division. As written: regrouped, each would have its own, and f f
 // would underflow.
 inline Halide::Tuple gated_ratio(Halide::Expr num, Halide::Expr den, Halide::Expr f, Halide::Expr one_plus) {
     const Halide::Expr scaled = num / (den * one_plus);
-    return Halide::Tuple(strict_product(strict_product(scaled, f), f), strict_product(scaled, one_plus));
+    return Halide::Tuple(times_square(scaled, f), strict_product(scaled, one_plus));
 }
 
 // One of two values of which only the chosen one is computed: a branch, where select would load what it does not use. The
