@@ -91,6 +91,16 @@ TEST(BenchPeer, RefusesWhatIsNotKnown) {
     EXPECT_EQ(run_aft("bench --peer torch --peer-forms quick").code, 2);
 }
 
+TEST(BenchPeer, GoesOnWithoutAFolderForTemporaryFiles) {
+    const FakePeer peer;
+    const Outcome ran = run_aft(tiny + peer.options, "TMPDIR=/no/such/folder");
+    EXPECT_NE(ran.err.find("no peer torch"), std::string::npos) << ran.err;
+    EXPECT_NE(ran.err.find("set TMPDIR to one that exists"), std::string::npos) << ran.err;
+    const json found = benchmarks_of(ran);  // exit code 0
+    ASSERT_FALSE(found.empty());
+    EXPECT_FALSE(found[0].contains("torch_eager_time"));
+}
+
 TEST(BenchPeer, AStepIsTheSameModel) {
     const FakePeer peer("echo '{\"seconds\": 0.5, \"memory_bytes\": 3e9}'");
     const json found = benchmarks_of(run_aft("bench step --json --preset tiny-local --context 32 --batch 2 --samples 3 --threads 1 --peer torch " + peer.options + "--peer-forms eager,bf16"));

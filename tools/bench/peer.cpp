@@ -12,6 +12,7 @@
 #include <fstream>
 
 #include "aft/error.h"
+#include "tools/bench/temporary.h"
 
 namespace aft::tool {
 namespace {
@@ -30,7 +31,7 @@ std::string last_line(const std::string &path) {
 
 Peer::Peer(const std::vector<std::string> &command) {
     int to[2], from[2];
-    log_ = (std::filesystem::temp_directory_path() / "aft_peer_XXXXXX").string();
+    log_ = temporary_pattern("peer");
     const int log = mkstemp(log_.data());
     if (log < 0 || pipe2(to, O_CLOEXEC) != 0 || pipe2(from, O_CLOEXEC) != 0) throw Error(std::string("no pipe to the peer: ") + std::strerror(errno));
     signal(SIGPIPE, SIG_IGN);

@@ -8,6 +8,7 @@
 #include "aft/checkpoint.h"
 #include "aft/error.h"
 #include "aft/language_model.h"
+#include "tools/bench/temporary.h"
 
 namespace aft::tool {
 namespace {
@@ -15,7 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct TemporaryFolder {
-    std::string path = (fs::temp_directory_path() / "aft_startup_XXXXXX").string();
+    std::string path = temporary_pattern("startup");
 
     TemporaryFolder() {
         if (!mkdtemp(path.data())) throw Error("cannot make a folder like '" + path + "' for the model: is there space?");
