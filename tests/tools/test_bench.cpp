@@ -123,8 +123,14 @@ TEST(Bench, ComparisonShowsAPlantedSlowdown) {
     const Outcome other = run_aft("bench --compare " + (folder / "before.json") + " " + (folder / "after.json"));
     EXPECT_NE(other.err.find("and 99"), std::string::npos) << other.err;
 
-    std::ofstream(folder / "none.json") << "{\"benchmarks\": 3}";
-    EXPECT_EQ(run_aft(tiny + "--compare " + (folder / "none.json")).code, 1);
+    for (const auto &[text, said] : {std::pair{"{\"benchmarks\": 3}", "lacks the list 'benchmarks'"}, {"{\"benchmarks\"", "no valid JSON at byte"},
+                                     {"{\"benchmarks\": [{\"name\": \"x\", \"real_time\": 1, \"time_unit\": \"days\"}]}", "time_unit 'days'"}}) {
+        std::ofstream(folder / "none.json") << text;
+        const Outcome refused = run_aft(tiny + "--compare " + (folder / "none.json"));
+        EXPECT_EQ(refused.code, 1);
+        EXPECT_NE(refused.err.find(said), std::string::npos) << refused.err;
+        EXPECT_EQ(refused.err.find("json.exception"), std::string::npos) << refused.err;
+    }
     EXPECT_EQ(run_aft(tiny + "--compare /nowhere/before.json").code, 1);
 }
 

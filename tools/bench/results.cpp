@@ -6,9 +6,11 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <iterator>
 
 #include "aft/error.h"
 #include "aft/version.h"
+#include "runtime/json.h"
 #include "tools/bench/machine.h"
 
 namespace aft::tool {
@@ -168,8 +170,8 @@ std::string differences(const json &before, const json &after) {
 Run read_run(const std::string &path) {
     std::ifstream file(path);
     if (!file) throw Error("cannot read '" + path + "': name a file that aft bench --output wrote");
+    const json whole = parse_json(std::string(std::istreambuf_iterator<char>(file), {}), path);
     try {
-        const json whole = json::parse(file);
         Run run;
         run.context = whole.value("context", json::object());
         for (const json &entry : whole.at("benchmarks")) {
@@ -180,8 +182,10 @@ Run read_run(const std::string &path) {
             run.times[name] = {entry.at("real_time").get<double>() * unit_seconds(entry.value("time_unit", "ns")), entry.value("spread", 0.0)};
         }
         return run;
-    } catch (const std::exception &error) {
-        throw Error("'" + path + "' is not a result of aft bench --output: " + error.what());
+    } catch (const Error &error) {
+        throw Error("'" + path + "': " + error.what());
+    } catch (const json::exception &) {
+        throw Error("'" + path + "' is not a result of aft bench --output: it lacks the list 'benchmarks' of entries with 'name' and 'real_time'");
     }
 }
 
