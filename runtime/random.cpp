@@ -63,9 +63,14 @@ double Philox::uniform(uint64_t index, uint32_t stream) const {
     return aft::uniform((*this)({uint32_t(index / 4), uint32_t(index / 4 >> 32), stream, 0})[index % 4]);
 }
 
-uint32_t dropout_threshold(float probability) {
+DropoutMask::DropoutMask(uint64_t seed, uint32_t stream, uint32_t step, float probability) : philox(seed), stream(stream), step(step) {
     if (!(probability >= 0 && probability < 1)) throw Error("a dropout probability of " + std::to_string(probability) + " is impossible: give 0 or more, below 1");
-    return uint32_t(std::ceil(std::min(probability * 4294967296.0f, 4294967040.0f)));
+    threshold = uint32_t(std::ceil(std::min(probability * 65536.0f, 65535.0f)));
+}
+
+bool DropoutMask::keeps(uint32_t row, uint32_t column) const {
+    const uint32_t half = column / 8 % 8, word = philox({column / 64 * 8 + column % 8, row, stream, step})[half / 2];
+    return (half % 2 ? word >> 16 : word & 0xffff) >= threshold;
 }
 
 double uniform(uint32_t word) { return (word + 0.5) * 0x1p-32; }

@@ -1,6 +1,5 @@
 // Random numbers that are a function of where they are used: (seed, stream, index) gives the value, on any machine, in any
-// order, with any number of threads. The generator is Philox4x32-10 (Salmon et al. 2011); the dropout kernels compute the
-// same words (generators/random.h).
+// order, with any number of threads. The generator is Philox4x32-10 (Salmon et al. 2011).
 #pragma once
 #include <array>
 #include <cstdint>
@@ -20,8 +19,16 @@ struct Philox {
     double uniform(uint64_t index, uint32_t stream) const;
 };
 
-// A word is kept by dropout when it is at least this: probability * 2^32, rounded up. probability < 1.
-uint32_t dropout_threshold(float probability);
+// Dropout's decisions (generators/random.h): each takes half a word, so the probability is rounded up to a multiple of 2^-16, and what
+// is kept is scaled by 1 / (1 - that). 0 <= probability < 1, or it throws Error.
+struct DropoutMask {
+    Philox philox;
+    uint32_t stream, step, threshold;
+
+    DropoutMask(uint64_t seed, uint32_t stream, uint32_t step, float probability);
+    bool keeps(uint32_t row, uint32_t column) const;
+    double scale() const { return 65536.0 / (65536.0 - threshold); }
+};
 
 // (word + 1/2) / 2^32, in (0, 1).
 double uniform(uint32_t word);

@@ -14,12 +14,12 @@ OperatorCase dropout(int64_t R, int64_t C, float probability) {
     c.name = "dropout R=" + std::to_string(R) + " C=" + std::to_string(C) + " p=" + std::to_string(int(100 * probability)) + "%";
     c.kernels = {"dropout_f32", "dropout_residual_f32"};
     c.bound = 4;
-    const Philox philox(0x123456789ABCDEFull);
     const int32_t stream = 5, step = 1000, first_row = 77;
+    const DropoutMask mask(0x123456789ABCDEFull, stream, step, probability);
     c.inputs = [=] { return Tensors{{"x", random_tensor({R, C}, 1, 1)}, {"residual", random_tensor({R, C}, 1, 2)}, {"output_gradient", random_tensor({R, C}, 1, 3)}}; };
     c.run = [=](const Tensors &in) {
         const Tensor x = with_gaps(in.at("x")), residual = with_gaps(in.at("residual"));
-        const auto [low, high] = philox.key;
+        const auto [low, high] = mask.philox.key;
         Tensor y = with_gaps(Tensor({R, C})), dx({R, C}), sum({R, C}), in_place = x.clone(), added = residual.clone();
         kernels().dropout_f32(x, int32_t(low), int32_t(high), stream, step, first_row, probability, y);
         kernels().dropout_f32(in.at("output_gradient"), int32_t(low), int32_t(high), stream, step, first_row, probability, dx);
@@ -39,8 +39,7 @@ OperatorCase dropout(int64_t R, int64_t C, float probability) {
         Results out = {{"output", Result({R, C})}, {"x_gradient", Result({R, C})}, {"sum", Result({R, C})}};
         for (int64_t r = 0; r < R; r++)
             for (int64_t k = 0; k < C; k++) {
-                const auto words = philox({uint32_t(k / 4), uint32_t(r + first_row), uint32_t(stream), uint32_t(step)});
-                const double factor = words[size_t(k % 4)] >= dropout_threshold(probability) ? 1 / (1 - double(probability)) : 0;
+                const double factor = mask.keeps(uint32_t(r + first_row), uint32_t(k)) ? mask.scale() : 0;
                 const size_t n = size_t(r * C + k);
                 const double y = factor * in.at("x")[n], dx = factor * in.at("output_gradient")[n], residual = in.at("residual")[n];
                 out["output"].value[n] = y, out["output"].magnitude[n] = std::abs(y);

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <vector>
 
 #include "aft/error.h"
 #include "kernel_table.h"
@@ -24,22 +25,41 @@ TEST(Philox, MasksOfTheKernelAreTheHosts) {
         if (!cpu_runs(table->target)) continue;
         for (const auto &[R, C] : {std::pair<int64_t, int64_t>{1, 1}, {3, 33}, {40, 256}, {17, 511}})
             for (float probability : {0.0f, 0.1f, 0.5f, 1e-10f, 0.99999994f}) {
-                const Philox philox(seed);
+                const DropoutMask mask(seed, uint32_t(stream), uint32_t(step), probability);
+                const auto key = mask.philox.key;
                 Tensor x({R, C}), y({R, C});
                 x.fill(1);
-                table->dropout_f32(x, int32_t(philox.key[0]), int32_t(philox.key[1]), stream, step, first_row, probability, y);
+                table->dropout_f32(x, int32_t(key[0]), int32_t(key[1]), stream, step, first_row, probability, y);
                 for (int64_t r = 0; r < R; r++)
-                    for (int64_t c = 0; c < C; c++) {
-                        const auto words = philox({uint32_t(c / 4), uint32_t(r) + uint32_t(first_row), uint32_t(stream), uint32_t(step)});
-                        const bool kept = words[size_t(c % 4)] >= dropout_threshold(probability);
-                        ASSERT_EQ(y.data()[r * C + c] != 0, kept) << table->target << " p=" << probability << " row " << r << " column " << c;
-                    }
+                    for (int64_t c = 0; c < C; c++)
+                        ASSERT_EQ(y.data()[r * C + c], mask.keeps(uint32_t(r) + uint32_t(first_row), uint32_t(c)) ? float(mask.scale()) : 0.0f)
+                            << table->target << " p=" << probability << " row " << r << " column " << c;
             }
     }
 }
 
+// The share kept, within five standard deviations, over all places in a group and in a word; and no two columns decided by the same bits.
+TEST(Philox, MasksKeepTheShareTheySay) {
+    constexpr int64_t rows = 20000, columns = 128;
+    for (float probability : {0.1f, 0.5f}) {
+        const DropoutMask mask(42, 3, 7, probability);
+        const double p = 1 - 1 / mask.scale();
+        EXPECT_NEAR(p, probability, 1.0 / 65536);
+        std::vector<int64_t> kept(columns), both(columns);
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t c = 0; c < columns; c++) {
+                const bool one = mask.keeps(uint32_t(r), uint32_t(c));
+                kept[size_t(c)] += one, both[size_t(c)] += one && mask.keeps(uint32_t(r), uint32_t((c + 8) % columns));
+            }
+        for (int64_t c = 0; c < columns; c++) {
+            EXPECT_NEAR(double(kept[size_t(c)]) / rows, 1 - p, 5 * std::sqrt(p * (1 - p) / rows)) << c;
+            EXPECT_NEAR(double(both[size_t(c)]) / rows, (1 - p) * (1 - p), 5 * 0.5 / std::sqrt(double(rows))) << c;
+        }
+    }
+}
+
 TEST(Philox, RefusesAnImpossibleProbability) {
-    for (float probability : {-0.1f, 1.0f, NAN}) EXPECT_THROW(dropout_threshold(probability), Error);
+    for (float probability : {-0.1f, 1.0f, NAN}) EXPECT_THROW(DropoutMask(1, 2, 3, probability), Error);
 }
 
 TEST(Normal, QuantileInvertsTheDistribution) {
