@@ -58,6 +58,13 @@ aft_kernel(aft_simple_causal_queries_f32 GENERATOR aft_simple:aft_simple PARAMS 
            ARGUMENTS "${activations}, const Tensor &dy, const Tensor &num, const Tensor &den, const Tensor &reference, Tensor &dq, Tensor &gs, Tensor &grs, Tensor &halves, Tensor &local_num, Tensor &local_den, Tensor &peak")
 aft_kernel(aft_simple_causal_keys_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_keys
            ARGUMENTS "const Tensor &value, const Tensor &gs, const Tensor &grs, const Tensor &halves, const Tensor &reference, const Tensor &reference_after, Tensor &dk, Tensor &dv, Tensor &s, Tensor &p, Tensor &local_s, Tensor &local_p")
+aft_kernel(aft_simple_causal_prefixes_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_prefixes
+           ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &own_reference, Tensor &nums, Tensor &dens, Tensor &num, Tensor &den, Tensor &peak")
+aft_kernel(aft_simple_causal_link_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_link
+           ARGUMENTS "const Tensor &own_num, const Tensor &own_den, const Tensor &own_reference, const Tensor &peak, Tensor &base_num, Tensor &base_den, Tensor &add, Tensor &num, Tensor &den, Tensor &reference")
+aft_kernel(aft_simple_causal_gate_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_gate
+           ARGUMENTS "const Tensor &query, const Tensor &nums, const Tensor &dens, const Tensor &base_num, const Tensor &base_den, const Tensor &add, Tensor &y")
+
 # --- normalization: layer norm over the last axis (generators/normalization.h)
 aft_kernel(layer_norm_forward_f32 GENERATOR normalization:layer_norm_forward
            ARGUMENTS "const Tensor &x, const Tensor &weight, const Tensor &bias, float epsilon, Tensor &y, Tensor &mean, Tensor &rstd")

@@ -126,6 +126,112 @@ private:
     BackwardRows all_;
 };
 
+// Channels [first, last) of a chunk's outputs in the exact form; `scratch` [5 or more, C].
+void exact_outputs(const Tensor &border, const Tensor &scratch, const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &y, int64_t first, int64_t last) {
+    const auto some = [&](const Tensor &x) { return channels(x, first, last); };
+    Tensor some_y = some(y), now[5];
+    for (int64_t n = 0; n < 5; n++) now[n] = some(state(scratch, n, q.size(1)));
+    copy_rows(some(border), some(scratch), 3);
+    kernels().aft_simple_causal_forward_f32(some(q), some(k), some(v), some_y, now[0], now[1], now[3], now[4], now[2]);
+}
+
+// Sequences on a thread each, chunk after chunk.
+void sequences(const MixerTensors &in, Tensor &output, const Tensor &borders, const Chunks &chunks, Arena &arena) {
+    const Tensor memory = arena.allocate({chunks.workers(), 6, chunks.C});
+    chunks.each([&](LinkedBlock &block, int64_t first, int64_t last) {
+        const int64_t b = block.chain;
+        const Tensor query = sequence(in.query, b), key = sequence(in.key, b), value = sequence(in.value, b), y = sequence(output, b);
+        const Tensor scratch = memory.select(0, block.worker);
+        States s(scratch);  // num, den, reference, local num, local den, peak
+        clear(scratch), begin_reference(scratch, key);
+        for (int64_t j = first; j < last; j++) {
+            const int64_t begin = chunks.begin(j), end = chunks.end(j);
+            const Tensor q = steps(query, begin, end), k = steps(key, begin, end), v = steps(value, begin, end), before = borders.select(0, j).select(1, b);
+            Tensor rows = steps(y, begin, end);
+            copy_rows(scratch, before, 3);
+            s.set_steps(end - begin);
+            kernels().aft_simple_causal_forward_bounded_f32(q, k, v, rows, s[0], s[1], s[3], s[4], s[5], s[2]);
+            each_run(s[5].data(), row_data(before, 2), chunks.C, [&](int64_t first, int64_t last, bool exact) {
+                if (exact) exact_outputs(before, scratch, q, k, v, rows, first, last);
+            });
+        }
+    });
+}
+
+// A linked chunk, on scratch of a worker.
+class LinkedChunk {
+public:
+    static constexpr int64_t rows = 9;
+
+    // scratch [rows, C]; prefixes [2, most steps, C].
+    LinkedChunk(const Tensor &scratch, const Tensor &prefixes) : scratch_(scratch), prefixes_(prefixes), s_(scratch), single_(scratch) {
+        single_.set_steps(1);
+        for (int64_t n = 0; n < rows; n++) row_[n] = row(scratch, n);
+    }
+
+    // The sums of its keys alone, step by step.
+    void sums(const Tensor &k, const Tensor &v) {
+        const int64_t C = k.size(2);
+        if (s_.set_steps(k.size(1)))
+            for (int64_t n = 0; n < 2; n++) prefix_[n] = row(prefixes_, n).slice(1, 0, k.size(1));
+        std::memcpy(row_data(scratch_, reference), k.data(), size_t(C) * sizeof(float));
+        kernels().aft_simple_causal_prefixes_f32(k, v, row_[reference], prefix_[0], prefix_[1], s_[num], s_[den], s_[peak]);
+        each_run(row_data(scratch_, peak), k.data(), C, [&](int64_t first, int64_t last, bool exact) {
+            if (!exact) return;
+            Tensor now[5];
+            for (int n = 0; n < 5; n++) now[n] = channels(s_[n], first, last);
+            for (int n : {num, den}) std::fill_n(now[n].data(), last - first, 0.0f);
+            kernels().aft_simple_statistics_f32(channels(k, first, last), channels(v, first, last), now[num], now[den], now[local_num], now[local_den], now[reference]);
+        });
+    }
+
+    // The state behind the chunk, from the one before it.
+    void link(States &state) {
+        kernels().aft_simple_causal_link_f32(row_[num], row_[den], row_[reference], row_[peak], single_[base_num], single_[base_den], single_[add], state[0], state[1], state[2]);
+    }
+
+    void outputs(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &border, Tensor &y) {
+        each_run(row_data(scratch_, peak), k.data(), k.size(2), [&](int64_t first, int64_t last, bool exact) {
+            const auto some = [&](const Tensor &x) { return channels(x, first, last); };
+            if (exact) return exact_outputs(border, scratch_, q, k, v, y, first, last);
+            Tensor some_y = some(y);
+            kernels().aft_simple_causal_gate_f32(some(q), some(prefix_[0]), some(prefix_[1]), some(row_[base_num]), some(row_[base_den]), some(row_[add]), some_y);
+        });
+    }
+
+private:
+    enum { num, den, reference, local_num, local_den, peak, base_num, base_den, add };  // rows of scratch
+
+    Tensor scratch_, prefixes_, row_[rows], prefix_[2];
+    States s_, single_;
+};
+
+void linked_chunks(const MixerTensors &in, Tensor &output, const Tensor &borders, const Chunks &chunks, Arena &arena) {
+    const Tensor memory = arena.allocate({chunks.workers(), LinkedChunk::rows, chunks.C}), prefixes = arena.allocate({chunks.workers(), 2, chunks.length, chunks.C});
+    const Tensor carried = arena.allocate({chunks.B, 3, chunks.C});
+    std::vector<LinkedChunk> of_worker;
+    for (int64_t n = 0; n < chunks.workers(); n++) of_worker.emplace_back(memory.select(0, n), prefixes.select(0, n));
+    std::vector<States> states;
+    for (int64_t b = 0; b < chunks.B; b++) {
+        const Tensor start = carried.select(0, b);
+        clear(start), begin_reference(start, sequence(in.key, b));
+        states.emplace_back(start).set_steps(1);
+    }
+    chunks.each([&](LinkedBlock &block, int64_t j, int64_t) {
+        const int64_t b = block.chain;
+        const auto rows = [&](const Tensor &x) { return steps(sequence(x, b), chunks.begin(j), chunks.end(j)); };
+        const Tensor k = rows(in.key), v = rows(in.value), border = borders.select(0, j).select(1, b);
+        LinkedChunk &chunk = of_worker[size_t(block.worker)];
+        chunk.sums(k, v);
+        block.in_turn([&] {
+            copy_rows(carried.select(0, b), border, 3);
+            chunk.link(states[size_t(b)]);
+        });
+        Tensor y = rows(output);
+        chunk.outputs(rows(in.query), k, v, border, y);
+    });
+}
+
 }  // namespace
 
 void causal_forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, Arena &arena) {
@@ -133,42 +239,7 @@ void causal_forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, A
     const Tensor borders = arena.allocate({chunks.count, 3, chunks.B, chunks.C});
     saved.tensors = {borders};
     const ArenaScope scope(arena);
-    const Tensor memory = arena.allocate({chunks.workers(), 9, chunks.C});
-    chunks.each([&](LinkedBlock &block, int64_t first, int64_t last) {
-        const int64_t b = block.chain;
-        const Tensor query = sequence(in.query, b), key = sequence(in.key, b), value = sequence(in.value, b), y = sequence(output, b);
-        const Tensor scratch = memory.select(0, block.worker).slice(0, 0, 6), own = memory.select(0, block.worker).slice(0, 6, 9);
-        const auto border = [&](int64_t j) { return borders.select(0, j).select(1, b); };
-        if (first == 0) clear(border(0)), begin_reference(border(0), key);
-        if (chunks.linked) {
-            const Tensor k = steps(key, chunks.begin(first), chunks.end(first));
-            clear(own), begin_reference(own, k);
-            KeyScan(own, scratch).add(k, steps(value, chunks.begin(first), chunks.end(first)));
-            block.in_turn([&] {
-                if (last < chunks.count) append(border(first), own, border(last));
-            });
-        }
-        States s(scratch);  // num, den, reference, local num, local den, peak
-        Tensor before = border(first);
-        copy_rows(before, scratch, 3);
-        for (int64_t j = first; j < last; j++) {
-            const int64_t begin = chunks.begin(j), end = chunks.end(j);
-            const Tensor q = steps(query, begin, end), k = steps(key, begin, end), v = steps(value, begin, end);
-            Tensor rows = steps(y, begin, end);
-            s.set_steps(end - begin);
-            kernels().aft_simple_causal_forward_bounded_f32(q, k, v, rows, s[0], s[1], s[3], s[4], s[5], s[2]);
-            each_run(s[5].data(), row_data(before, 2), chunks.C, [&](int64_t first, int64_t last, bool exact) {
-                if (!exact) return;
-                Tensor some_rows = channels(rows, first, last), now[5];
-                for (int n = 0; n < 5; n++) now[n] = channels(s[n], first, last);
-                copy_rows(channels(before, first, last), channels(scratch, first, last), 3);
-                kernels().aft_simple_causal_forward_f32(channels(q, first, last), channels(k, first, last), channels(v, first, last), some_rows, now[0], now[1], now[3], now[4], now[2]);
-            });
-            if (j + 1 == last) break;
-            before = border(j + 1);
-            copy_rows(scratch, before, 3);
-        }
-    });
+    chunks.linked ? linked_chunks(in, output, borders, chunks, arena) : sequences(in, output, borders, chunks, arena);
 }
 
 void causal_backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) {
