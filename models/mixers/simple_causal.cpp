@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "kernel_table.h"
 #include "models/mixers/simple_scan.h"
@@ -20,7 +21,7 @@ struct BackwardRows {
     Tensor q, k, v, dy, dq, dk, dv;     // [1, t, C]
     Tensor num, den, reference, after;  // [1, C]: the border before the chunk; what S and P behind it are relative to
     Tensor kept[3];                     // [1, t, C] of each step: G, G R, h; in exact runs num, den, +-h
-    Tensor s[8];                        // num, den, reference; S, P, local S, local P (going forward: of num, den); peak
+    Tensor s[10];                       // num, den, reference; S, P, local S, local P (going forward: of num, den); peak; S, P of the chunk alone
 
     BackwardRows channels(int64_t first, int64_t last) const {
         BackwardRows some = *this;
@@ -34,14 +35,19 @@ struct BackwardRows {
 // The chunks of a sequence on the way back, one at a time.
 class BackwardChunk {
 public:
-    // scratch [8, C]; kept [3, 1, most steps, C].
-    BackwardChunk(const Tensor &scratch, const Tensor &kept) : states_(scratch), kept_(kept) {}
+    static constexpr int64_t rows = 10;
+
+    // scratch [rows, C]; kept [3, 1, most steps, C].
+    BackwardChunk(const Tensor &scratch, const Tensor &kept)
+        : states_(scratch), single_(scratch), own_S_(row(scratch, 8)), own_P_(row(scratch, 9)), kept_(kept) {
+        single_.set_steps(1);
+    }
 
     // A chunk of `steps` behind a border [3, C]: its rows and `after` are for the caller to set.
     BackwardRows &begin(int64_t steps, const Tensor &border) {
         if (states_.set_steps(steps)) {
             for (int64_t n = 0; n < 3; n++) all_.kept[n] = kept_.select(0, n).slice(1, 0, steps);
-            for (int64_t n = 0; n < 8; n++) all_.s[n] = states_[n];
+            for (int64_t n = 0; n < rows; n++) all_.s[n] = states_[n];
         }
         all_.num = row(border, 0), all_.den = row(border, 1), all_.reference = row(border, 2);
         return all_;
@@ -61,11 +67,11 @@ public:
 
     // S and P of this chunk alone.
     void sums() {
-        clear();
+        clear(8);
         each_run([&](BackwardRows &r, bool exact) {
-            if (exact) return exact_keys(r);
+            if (exact) return exact_keys(r, r.s[8], r.s[9]);
             for (int n = 0; n < 2; n++) {
-                Tensor sum = r.s[3 + n].select(1, 0).select(0, 0);
+                Tensor sum = r.s[8 + n].select(1, 0).select(0, 0);
                 kernels().column_sum_f32(r.kept[n].select(0, 0), 0, sum);
             }
         });
@@ -76,28 +82,18 @@ public:
         each_run([&](BackwardRows &r, bool exact) {
             if (exact) {
                 if (!is_last) rescale(r);  // replay may end at another reference than a linked border
-                return exact_keys(r);
+                return exact_keys(r, r.s[3], r.s[4]);
             }
             kernels().aft_simple_causal_keys_f32(r.v, r.kept[0], r.kept[1], r.kept[2], r.reference, r.after, r.dk, r.dv, r.s[3], r.s[4], r.s[5], r.s[6]);
         });
     }
 
-    // Takes S and P [2, C] behind the chunk, relative to `after`; leaves those before it.
-    void link(const Tensor &carried) {
-        const float *to = all_.reference.data(), *from = all_.after.data();
-        for (int64_t n = 0; n < 2; n++) {
-            float *sum = row_data(carried, n), *own = all_.s[3 + n].data();
-            for (int64_t c = 0; c < carried.size(1); c++) {
-                const float behind = sum[c], h = std::exp(0.5f * (to[c] - from[c]));
-                sum[c] = behind * h * h + own[c];
-                own[c] = behind;
-            }
-        }
+    // Takes S and P behind the chunk, relative to `after`; leaves those before it.
+    void link(States &carried) {
+        kernels().aft_simple_causal_link_back_f32(all_.reference, all_.after, own_S_, own_P_, single_[3], single_[4], carried[0], carried[1]);
     }
 
-    void clear() {
-        for (int n = 3; n < 5; n++) std::fill_n(all_.s[n].data(), all_.q.size(2), 0.0f);
-    }
+    void clear() { clear(3); }
 
 private:
     // body(rows, exact)
@@ -110,8 +106,11 @@ private:
             body(some, exact);
         });
     }
-    static void exact_keys(BackwardRows &r) {
-        kernels().aft_simple_causal_backward_f32(r.q, r.v, r.dy, r.kept[0], r.kept[1], r.kept[2], r.dq, r.dk, r.dv, r.s[3], r.s[4], r.s[5], r.s[6]);
+    void clear(int first) {
+        for (int n = first; n < first + 2; n++) std::fill_n(all_.s[n].data(), all_.q.size(2), 0.0f);
+    }
+    static void exact_keys(BackwardRows &r, Tensor &S, Tensor &P) {
+        kernels().aft_simple_causal_backward_f32(r.q, r.v, r.dy, r.kept[0], r.kept[1], r.kept[2], r.dq, r.dk, r.dv, S, P, r.s[5], r.s[6]);
     }
     static void rescale(BackwardRows &r) {
         const float *to = r.s[2].data(), *from = r.after.data();
@@ -121,8 +120,8 @@ private:
         }
     }
 
-    States states_;
-    Tensor kept_;
+    States states_, single_;
+    Tensor own_S_, own_P_, kept_;
     BackwardRows all_;
 };
 
@@ -246,14 +245,18 @@ void causal_backward(const MixerTensors &in, const MixerSaved &saved, const Tens
     const Chunks chunks(in.query.size(0), in.query.size(1), in.query.size(2));
     const Tensor &borders = saved.tensors[0];
     const ArenaScope scope(arena);
-    const Tensor memory = arena.allocate({chunks.workers(), 8, chunks.C}), kept = arena.allocate({chunks.workers(), 3, 1, chunks.length, chunks.C});
+    const Tensor memory = arena.allocate({chunks.workers(), BackwardChunk::rows, chunks.C}), kept = arena.allocate({chunks.workers(), 3, 1, chunks.length, chunks.C});
+    std::vector<BackwardChunk> of_worker;
+    for (int64_t n = 0; n < chunks.workers(); n++) of_worker.emplace_back(memory.select(0, n), kept.select(0, n));
     const Tensor carried = arena.allocate({chunks.B, 2, chunks.C});
     Tensor(carried).fill(0);
+    std::vector<States> sums;
+    for (int64_t b = 0; chunks.linked && b < chunks.B; b++) sums.emplace_back(carried.select(0, b)).set_steps(1);
     chunks.each(
         [&](LinkedBlock &block, int64_t first, int64_t last) {
             const int64_t b = block.chain;
             const auto border = [&](int64_t j) { return borders.select(0, j).select(1, b); };
-            BackwardChunk chunk(memory.select(0, block.worker), kept.select(0, block.worker));
+            BackwardChunk &chunk = of_worker[size_t(block.worker)];
             Tensor after = row(border(std::min(last, chunks.count - 1)), 2);
             for (int64_t j = last; j-- > first;) {
                 const auto rows = [&](const Tensor &x) { return steps(sequence(x, b), chunks.begin(j), chunks.end(j)); };
@@ -263,7 +266,7 @@ void causal_backward(const MixerTensors &in, const MixerSaved &saved, const Tens
                 chunk.queries();
                 if (chunks.linked) {
                     chunk.sums();
-                    block.in_turn([&] { chunk.link(carried.select(0, b)); });
+                    block.in_turn([&] { chunk.link(sums[size_t(b)]); });
                 } else if (j + 1 == last) {
                     chunk.clear();
                 }
