@@ -182,9 +182,9 @@ aft_kernel(aft_window_table_f32 GENERATOR aft_window:table PARAMS type=float32
 aft_kernel(aft_window_table_f64 GENERATOR aft_window:table PARAMS type=float64
            ARGUMENTS "const Tensor &scores, int32_t window, int32_t before, int32_t causal, int32_t first, int32_t length, Tensor &table, Tensor &far, Tensor &spread")
 aft_kernel(aft_window_transpose_f32 GENERATOR aft_window:transpose
-           ARGUMENTS "const Tensor &table, const Tensor &far, int32_t window, int32_t before, int32_t table_before, int32_t direction, Tensor &transposed")
+           ARGUMENTS "const Tensor &table, const Tensor &far, int32_t window, int32_t before, int32_t table_before, int32_t direction, Tensor &tiles")
 aft_kernel(aft_window_bias_gradient_f32 GENERATOR aft_window:bias_gradient
-           ARGUMENTS "const Tensor &table, const Tensor &partial, int32_t window, int32_t before, int32_t direction, Tensor &gradient")
+           ARGUMENTS "const Tensor &tiles, const Tensor &partial, int32_t window, int32_t before, int32_t direction, Tensor &gradient")
 aft_kernel(aft_window_apply_f32 GENERATOR aft_window:apply
            ARGUMENTS "const Tensor &band, const Tensor &a, int32_t before, int32_t after, Tensor &out")
 
