@@ -61,11 +61,11 @@ aft_kernel(aft_simple_causal_keys_f32 GENERATOR aft_simple:aft_simple PARAMS op=
 aft_kernel(aft_simple_causal_prefixes_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_prefixes
            ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &own_reference, Tensor &nums, Tensor &dens, Tensor &num, Tensor &den, Tensor &peak")
 aft_kernel(aft_simple_causal_link_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_link
-           ARGUMENTS "const Tensor &own_num, const Tensor &own_den, const Tensor &own_reference, const Tensor &peak, Tensor &base_num, Tensor &base_den, Tensor &add, Tensor &num, Tensor &den, Tensor &reference")
+           ARGUMENTS "const Tensor &num, const Tensor &den, const Tensor &reference, const Tensor &own_num, const Tensor &own_den, const Tensor &own_reference, const Tensor &peak, Tensor &base_num, Tensor &base_den, Tensor &add, Tensor &num_behind, Tensor &den_behind, Tensor &reference_behind")
 aft_kernel(aft_simple_causal_gate_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_gate
            ARGUMENTS "const Tensor &query, const Tensor &nums, const Tensor &dens, const Tensor &base_num, const Tensor &base_den, const Tensor &add, Tensor &y")
 aft_kernel(aft_simple_causal_link_back_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_link_back
-           ARGUMENTS "const Tensor &reference, const Tensor &reference_after, const Tensor &own_s, const Tensor &own_p, Tensor &s_behind, Tensor &p_behind, Tensor &s, Tensor &p")
+           ARGUMENTS "const Tensor &reference, const Tensor &reference_after, const Tensor &own_s, const Tensor &own_p, const Tensor &s_behind, const Tensor &p_behind, Tensor &s, Tensor &p")
 
 # --- normalization: layer norm over the last axis (generators/normalization.h)
 aft_kernel(layer_norm_forward_f32 GENERATOR normalization:layer_norm_forward

@@ -14,6 +14,13 @@
 namespace aft::simple {
 namespace {
 
+// What a chunk hands on to the next: rows [n, C], and each as a state.
+struct Carried {
+    Tensor rows;
+    States views;
+    explicit Carried(const Tensor &rows) : rows(rows), views(rows) { views.set_steps(1); }
+};
+
 constexpr int64_t linked_forward = 1;  // sequences: a linked chunk scans its keys twice
 
 // What the kernels of a chunk on the way back read and write.
@@ -39,9 +46,7 @@ public:
 
     // scratch [rows, C]; kept [3, 1, most steps, C].
     BackwardChunk(const Tensor &scratch, const Tensor &kept)
-        : states_(scratch), single_(scratch), own_S_(row(scratch, 8)), own_P_(row(scratch, 9)), kept_(kept) {
-        single_.set_steps(1);
-    }
+        : states_(scratch), behind_(scratch.slice(0, 3, 5)), S_P_{row(scratch, 3), row(scratch, 4)}, own_{row(scratch, 8), row(scratch, 9)}, kept_(kept) {}
 
     // A chunk of `steps` behind a border [3, C]: its rows and `after` are for the caller to set.
     BackwardRows &begin(int64_t steps, const Tensor &border) {
@@ -88,9 +93,10 @@ public:
         });
     }
 
-    // Takes S and P behind the chunk, relative to `after`; leaves those before it.
-    void link(States &carried) {
-        kernels().aft_simple_causal_link_back_f32(all_.reference, all_.after, own_S_, own_P_, single_[3], single_[4], carried[0], carried[1]);
+    // From S and P behind the chunk, relative to `after`, to those before it.
+    void link(Carried &sums) {
+        copy_rows(sums.rows, behind_, 2);
+        kernels().aft_simple_causal_link_back_f32(all_.reference, all_.after, own_[0], own_[1], S_P_[0], S_P_[1], sums.views[0], sums.views[1]);
     }
 
     void clear() { clear(3); }
@@ -120,8 +126,8 @@ private:
         }
     }
 
-    States states_, single_;
-    Tensor own_S_, own_P_, kept_;
+    States states_;
+    Tensor behind_, S_P_[2], own_[2], kept_;
     BackwardRows all_;
 };
 
@@ -160,10 +166,10 @@ void sequences(const MixerTensors &in, Tensor &output, const Tensor &borders, co
 // A linked chunk, on scratch of a worker.
 class LinkedChunk {
 public:
-    static constexpr int64_t rows = 9;
+    static constexpr int64_t rows = 12;
 
     // scratch [rows, C]; prefixes [2, most steps, C].
-    LinkedChunk(const Tensor &scratch, const Tensor &prefixes) : scratch_(scratch), prefixes_(prefixes), s_(scratch), single_(scratch) {
+    LinkedChunk(const Tensor &scratch, const Tensor &prefixes) : scratch_(scratch), before_(scratch.slice(0, before_num, rows)), prefixes_(prefixes), s_(scratch), single_(scratch) {
         single_.set_steps(1);
         for (int64_t n = 0; n < rows; n++) row_[n] = row(scratch, n);
     }
@@ -184,12 +190,16 @@ public:
         });
     }
 
-    // The state behind the chunk, from the one before it.
-    void link(States &state) {
-        kernels().aft_simple_causal_link_f32(row_[num], row_[den], row_[reference], row_[peak], single_[base_num], single_[base_den], single_[add], state[0], state[1], state[2]);
+    // From the state before the chunk to the one behind it.
+    void link(Carried &state) {
+        copy_rows(state.rows, before_, 3);
+        kernels().aft_simple_causal_link_f32(row_[before_num], row_[before_den], row_[before_reference], row_[num], row_[den], row_[reference], row_[peak],
+                                             single_[base_num], single_[base_den], single_[add], state.views[0], state.views[1], state.views[2]);
     }
 
+    // `border` [3, C] becomes the state before the chunk.
     void outputs(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &border, Tensor &y) {
+        copy_rows(before_, border, 3);
         each_run(row_data(scratch_, peak), k.data(), k.size(2), [&](int64_t first, int64_t last, bool exact) {
             const auto some = [&](const Tensor &x) { return channels(x, first, last); };
             if (exact) return exact_outputs(border, scratch_, q, k, v, y, first, last);
@@ -199,9 +209,9 @@ public:
     }
 
 private:
-    enum { num, den, reference, local_num, local_den, peak, base_num, base_den, add };  // rows of scratch
+    enum { num, den, reference, local_num, local_den, peak, base_num, base_den, add, before_num, before_den, before_reference };  // rows of scratch
 
-    Tensor scratch_, prefixes_, row_[rows], prefix_[2];
+    Tensor scratch_, before_, prefixes_, row_[rows], prefix_[2];
     States s_, single_;
 };
 
@@ -210,11 +220,10 @@ void linked_chunks(const MixerTensors &in, Tensor &output, const Tensor &borders
     const Tensor carried = arena.allocate({chunks.B, 3, chunks.C});
     std::vector<LinkedChunk> of_worker;
     for (int64_t n = 0; n < chunks.workers(); n++) of_worker.emplace_back(memory.select(0, n), prefixes.select(0, n));
-    std::vector<States> states;
+    std::vector<Carried> states;
     for (int64_t b = 0; b < chunks.B; b++) {
-        const Tensor start = carried.select(0, b);
+        const Tensor &start = states.emplace_back(carried.select(0, b)).rows;
         clear(start), begin_reference(start, sequence(in.key, b));
-        states.emplace_back(start).set_steps(1);
     }
     chunks.each([&](LinkedBlock &block, int64_t j, int64_t) {
         const int64_t b = block.chain;
@@ -222,10 +231,7 @@ void linked_chunks(const MixerTensors &in, Tensor &output, const Tensor &borders
         const Tensor k = rows(in.key), v = rows(in.value), border = borders.select(0, j).select(1, b);
         LinkedChunk &chunk = of_worker[size_t(block.worker)];
         chunk.sums(k, v);
-        block.in_turn([&] {
-            copy_rows(carried.select(0, b), border, 3);
-            chunk.link(states[size_t(b)]);
-        });
+        block.in_turn([&] { chunk.link(states[size_t(b)]); });
         Tensor y = rows(output);
         chunk.outputs(rows(in.query), k, v, border, y);
     });
@@ -250,8 +256,8 @@ void causal_backward(const MixerTensors &in, const MixerSaved &saved, const Tens
     for (int64_t n = 0; n < chunks.workers(); n++) of_worker.emplace_back(memory.select(0, n), kept.select(0, n));
     const Tensor carried = arena.allocate({chunks.B, 2, chunks.C});
     Tensor(carried).fill(0);
-    std::vector<States> sums;
-    for (int64_t b = 0; chunks.linked && b < chunks.B; b++) sums.emplace_back(carried.select(0, b)).set_steps(1);
+    std::vector<Carried> sums;
+    for (int64_t b = 0; b < chunks.B; b++) sums.emplace_back(carried.select(0, b));
     chunks.each(
         [&](LinkedBlock &block, int64_t first, int64_t last) {
             const int64_t b = block.chain;
