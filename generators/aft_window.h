@@ -240,14 +240,17 @@ struct WindowDots {
     }
 };
 
-// Where an entry of a table stands; rows are queries (direction -1: keys are not later) or keys (+1), 0: not causal.
+// Where an entry of a table stands; rows are queries (direction -1: keys are not later) or keys (+1), 0: not causal. `first` is that
+// of the row's granule.
 struct WindowPlace {
     Halide::Expr other, exists, in_window;
-    WindowPlace(Halide::Expr t, Halide::Expr k, Halide::Expr before, Halide::Expr window, Halide::Expr direction, Halide::Expr T) {
-        other = t / window_granule * window_granule - before + k;
+    WindowPlace(Halide::Expr t, Halide::Expr first, Halide::Expr k, Halide::Expr before, Halide::Expr window, Halide::Expr direction, Halide::Expr T) {
+        other = first - before + k;
         exists = other >= 0 && other < T && (other - t) * direction >= 0;
         in_window = exists && Halide::abs(other - t) < window;
     }
+    WindowPlace(Halide::Expr t, Halide::Expr k, Halide::Expr before, Halide::Expr window, Halide::Expr direction, Halide::Expr T)
+        : WindowPlace(t, t / window_granule * window_granule, k, before, window, direction, T) {}
 };
 
 // From scores w (in table layout, float or double) to W, far, and the spread max - min of w over the keys of a row, for rows `first`
@@ -281,38 +284,42 @@ struct WindowTable {
     }
 };
 
-// The table of the other side: out(k, t) = in(t's column in row `other`, other) in the window, far(other) beyond.
+// The tiles of the other side: out(i, k, granule) = in(t's column in row `other`, other) in the window, far(other) beyond, t = 12 granule + i.
+// The rows t of a column stand side by side in row `other`. Where some of them lie outside the window, their columns may lie outside the row:
+// what is read there is the table's end of the row before or behind (rows 0 and T - 1 have all theirs), and not used.
 struct WindowTranspose {
-    Halide::Var k{"k"}, t{"t"};
+    Halide::Var i{"i"}, k{"k"}, granule{"granule"};
     Halide::Func out{"out"};
 
     WindowTranspose(Halide::Func in, Halide::Func far, Halide::Expr window, Halide::Expr before, Halide::Expr in_before, Halide::Expr direction,
                     Halide::Expr in_width, Halide::Expr T) {
         using namespace Halide;
-        const WindowPlace here(t, k, before, window, direction, T);
+        const Expr first = granule * window_granule, t = first + i;
+        const WindowPlace here(t, first, k, before, window, direction, T);
         const Expr other = clamp(here.other, 0, T - 1);
-        const Expr column = clamp(t + in_before - other / window_granule * window_granule, 0, in_width - 1);
-        out(k, t) = select(here.in_window, in(column, other), here.exists, far(other), 0.0f);
+        const Expr column = unsafe_promise_clamped(first + in_before - other / window_granule * window_granule + i, 0, in_width - 1);
+        out(i, k, granule) = select(t < T && here.in_window, in(column, other), t < T && here.exists, far(other), 0.0f);
     }
 };
 
-// dw(k, t) = W(k, t) sum of the partial sums, 0 outside the window.
+// dw(k, t) = W(k, t) sum of the partial sums, 0 outside the window; W as tiles.
 struct WindowBiasGradient {
     Halide::Var k{"k"}, t{"t"};
     Halide::RDom r;
     Halide::Func sum{"sum"}, out{"out"};
 
-    WindowBiasGradient(Halide::Func table, Halide::Func partial, Halide::Expr window, Halide::Expr before, Halide::Expr direction, Halide::Expr groups,
+    WindowBiasGradient(Halide::Func tiles, Halide::Func partial, Halide::Expr window, Halide::Expr before, Halide::Expr direction, Halide::Expr groups,
                        Halide::Expr T)
         : r(0, groups, "r") {
         using namespace Halide;
         sum(k, t) += partial(k, t, r);
-        out(k, t) = select(WindowPlace(t, k, before, window, direction, T).in_window, table(k, t) * sum(k, t), 0.0f);
+        const Expr weight = tiles(t % window_granule, k, t / window_granule);
+        out(k, t) = select(WindowPlace(t, k, before, window, direction, T).in_window, weight * sum(k, t), 0.0f);
     }
 };
 
-// out(x, t) += sum_k band(k, t) a(x, row of k): du = dw v and dv = dw^T u inside the band. A tile is some rows (i) of a granule,
-// which see the same rows of a.
+// out(x, t) += sum_k band(i, k, granule) a(x, row of k), t = 12 granule + i: du = dw v and dv = dw^T u inside the band. A tile is some rows (i)
+// of a granule, which see the same rows of a.
 struct WindowApply {
     Halide::Var x{"x"}, t{"t"}, i{"i"}, tile{"tile"};
     Halide::RDom k;
@@ -322,11 +329,11 @@ struct WindowApply {
     WindowApply(Halide::Func band, Halide::Func a, Halide::Expr before, Halide::Expr after, Halide::Expr X, Halide::Expr T, WindowTile extents)
         : extents(extents) {
         using namespace Halide;
-        const Expr first = tile * extents.rows;
+        const Expr first = tile * extents.rows, low = first % window_granule;
         k = RDom(0, extents.unroll, 0, (before + extents.rows + after) / extents.unroll, "k");
         const Expr column = k.y * extents.unroll + k.x;
         const Expr other = clamp(likely(first - before + column), 0, T - 1);
-        sum(x, i, tile) += band(first % window_granule + column, inside(first + i, T)) * a(inside(x, X), other);
+        sum(x, i, tile) += band(low + i, low + column, first / window_granule) * a(inside(x, X), other);
         out(x, t) = undef<float>();
         out(x, t) += sum(x, t % extents.rows, t / extents.rows);
     }

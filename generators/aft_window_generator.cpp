@@ -216,46 +216,49 @@ public:
     Input<Buffer<float, 2>> table{"table"};
     Input<Buffer<float, 1>> far{"far"};
     Input<int32_t> window{"window"}, before{"before"}, table_before{"table_before"}, direction{"direction"};
-    Output<Buffer<float, 2>> transposed{"transposed"};
+    Output<Buffer<float, 3>> tiles{"tiles"};
 
     void generate() {
-        const Expr T = table.dim(1).extent();
-        start_at_zero(table, transposed);
-        shaped(far, {T}), transposed.dim(1).set_extent(T);
-        WindowTranspose made(table, far, window, before, table_before, direction, table.dim(0).extent(), T);
+        const Expr T = table.dim(1).extent(), width = table.dim(0).extent();
+        start_at_zero(table);
+        table.dim(1).set_stride(width);
+        shaped(far, {T});
+        WindowTranspose made(table, far, window, before, table_before, direction, width, T);
         plan_aft_window(request("rows")).transpose(made);
-        transposed = made.out;
+        tiles = made.out;
+        tiles_shaped(made.out.output_buffer());
     }
 };
 
 class WindowBiasGradientGenerator : public KernelGenerator<WindowBiasGradientGenerator> {
 public:
-    Input<Buffer<float, 2>> table{"table"};
-    Input<Buffer<float, 3>> partial{"partial"};
+    Input<Buffer<float, 3>> tiles{"tiles"}, partial{"partial"};
     Input<int32_t> window{"window"}, before{"before"}, direction{"direction"};
     Output<Buffer<float, 2>> gradient{"gradient"};
 
     void generate() {
-        const Expr width = table.dim(0).extent(), T = table.dim(1).extent();
-        start_at_zero(table, partial);
-        partial.dim(0).set_extent(width), partial.dim(1).set_extent(T);
+        const Expr width = partial.dim(0).extent(), T = partial.dim(1).extent();
+        start_at_zero(partial);
+        tiles_shaped(tiles);
         shaped(gradient, {width, T});
-        WindowBiasGradient made(table, partial, window, before, direction, partial.dim(2).extent(), T);
+        WindowBiasGradient made(tiles, partial, window, before, direction, partial.dim(2).extent(), T);
         plan_aft_window(request("rows")).bias_gradient(made);
         gradient = made.out;
     }
 };
 
+// The band is tiles, or a table seen as such: any strides.
 class WindowApplyGenerator : public KernelGenerator<WindowApplyGenerator> {
 public:
-    Input<Buffer<float, 2>> band{"band"}, a{"a"};
+    Input<Buffer<float, 3>> band{"band"};
+    Input<Buffer<float, 2>> a{"a"};
     Input<int32_t> before{"before"}, after{"after"};
     Output<Buffer<float, 2>> out{"out"};
 
     void generate() {
         const Expr X = a.dim(0).extent(), T = a.dim(1).extent();
         start_at_zero(band, a);
-        band.dim(1).set_extent(T);
+        band.dim(0).set_extent(window_granule).set_stride(Expr());
         shaped(out, {X, T});
         const WindowPlan plan = plan_aft_window(request("apply"));
         WindowApply window(band, a, before, after, X, T, plan.tile);

@@ -58,6 +58,15 @@ aft_kernel(aft_simple_causal_queries_f32 GENERATOR aft_simple:aft_simple PARAMS 
            ARGUMENTS "${activations}, const Tensor &dy, const Tensor &num, const Tensor &den, const Tensor &reference, Tensor &dq, Tensor &gs, Tensor &grs, Tensor &halves, Tensor &local_num, Tensor &local_den, Tensor &peak")
 aft_kernel(aft_simple_causal_keys_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_keys
            ARGUMENTS "const Tensor &value, const Tensor &gs, const Tensor &grs, const Tensor &halves, const Tensor &reference, const Tensor &reference_after, Tensor &dk, Tensor &dv, Tensor &s, Tensor &p, Tensor &local_s, Tensor &local_p")
+aft_kernel(aft_simple_causal_prefixes_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_prefixes
+           ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &own_reference, Tensor &nums, Tensor &dens, Tensor &num, Tensor &den, Tensor &peak")
+aft_kernel(aft_simple_causal_link_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_link
+           ARGUMENTS "const Tensor &num, const Tensor &den, const Tensor &reference, const Tensor &own_num, const Tensor &own_den, const Tensor &own_reference, const Tensor &peak, Tensor &base_num, Tensor &base_den, Tensor &add, Tensor &num_behind, Tensor &den_behind, Tensor &reference_behind")
+aft_kernel(aft_simple_causal_gate_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_gate
+           ARGUMENTS "const Tensor &query, const Tensor &nums, const Tensor &dens, const Tensor &base_num, const Tensor &base_den, const Tensor &add, Tensor &y")
+aft_kernel(aft_simple_causal_link_back_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_link_back
+           ARGUMENTS "const Tensor &reference, const Tensor &reference_after, const Tensor &own_s, const Tensor &own_p, const Tensor &s_behind, const Tensor &p_behind, Tensor &s, Tensor &p")
+
 # --- normalization: layer norm over the last axis (generators/normalization.h)
 aft_kernel(layer_norm_forward_f32 GENERATOR normalization:layer_norm_forward
            ARGUMENTS "const Tensor &x, const Tensor &weight, const Tensor &bias, float epsilon, Tensor &y, Tensor &mean, Tensor &rstd")
@@ -173,9 +182,9 @@ aft_kernel(aft_window_table_f32 GENERATOR aft_window:table PARAMS type=float32
 aft_kernel(aft_window_table_f64 GENERATOR aft_window:table PARAMS type=float64
            ARGUMENTS "const Tensor &scores, int32_t window, int32_t before, int32_t causal, int32_t first, int32_t length, Tensor &table, Tensor &far, Tensor &spread")
 aft_kernel(aft_window_transpose_f32 GENERATOR aft_window:transpose
-           ARGUMENTS "const Tensor &table, const Tensor &far, int32_t window, int32_t before, int32_t table_before, int32_t direction, Tensor &transposed")
+           ARGUMENTS "const Tensor &table, const Tensor &far, int32_t window, int32_t before, int32_t table_before, int32_t direction, Tensor &tiles")
 aft_kernel(aft_window_bias_gradient_f32 GENERATOR aft_window:bias_gradient
-           ARGUMENTS "const Tensor &table, const Tensor &partial, int32_t window, int32_t before, int32_t direction, Tensor &gradient")
+           ARGUMENTS "const Tensor &tiles, const Tensor &partial, int32_t window, int32_t before, int32_t direction, Tensor &gradient")
 aft_kernel(aft_window_apply_f32 GENERATOR aft_window:apply
            ARGUMENTS "const Tensor &band, const Tensor &a, int32_t before, int32_t after, Tensor &out")
 

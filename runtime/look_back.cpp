@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <limits>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "aft/error.h"
@@ -15,7 +15,7 @@
 namespace aft {
 namespace {
 
-constexpr int looks = 2000;  // some 30 us, longer than most waits; then others may have the core
+constexpr int looks = 2000;  // some 30 us, longer than most waits; then others may have the core, above all who is waited for
 
 struct Abandoned {};  // what a block waits for will not come
 
@@ -38,15 +38,18 @@ public:
     void in_turn(LinkedBlock &block, const std::function<void()> &body) {
         std::atomic<int64_t> &passed = passed_[size_t(block.chain * turns_ + block.turn++)].blocks;
         // Only a failure of an earlier block ends a wait: what precedes a failure runs to its end and may fail itself, so the first one is found.
-        for (int n = 0; passed.load(std::memory_order_acquire) < block.index; n++) {
-            if (failed_ < block.index * chains_ + block.chain) throw Abandoned();
-            if (n < looks)
-                __builtin_ia32_pause();
-            else
-                std::this_thread::yield();
+        const auto is_over = [&] { return passed >= block.index || failed_ < block.index * chains_ + block.chain; };
+        for (int n = 0; n < looks && !is_over(); n++) __builtin_ia32_pause();
+        if (!is_over()) {
+            std::unique_lock lock(mutex_);
+            asleep_++;
+            changed_.wait(lock, is_over);
+            asleep_--;
         }
+        if (passed < block.index) throw Abandoned();
         body();
-        passed.store(block.index + 1, std::memory_order_release);
+        passed = block.index + 1;
+        if (asleep_ > 0) wake();
     }
 
     void finish() const {
@@ -55,8 +58,15 @@ public:
 
 private:
     void fail(int64_t n, const char *message) {
-        std::lock_guard lock(mutex_);
-        if (n < failed_) message_ = message, failed_ = n;
+        {
+            std::lock_guard lock(mutex_);
+            if (n < failed_) message_ = message, failed_ = n;
+        }
+        changed_.notify_all();
+    }
+    void wake() {
+        { std::lock_guard lock(mutex_); }  // who has looked already, but does not sleep yet, holds it
+        changed_.notify_all();
     }
 
     struct alignas(64) Passed {
@@ -65,7 +75,9 @@ private:
     const int64_t chains_, count_, turns_;
     std::vector<Passed> passed_;
     std::atomic<int64_t> next_{0}, failed_{std::numeric_limits<int64_t>::max()};
-    std::mutex mutex_;  // of the message
+    std::atomic<int> asleep_{0};
+    std::mutex mutex_;  // of the message, and of who goes to sleep
+    std::condition_variable changed_;
     std::string message_;
 };
 

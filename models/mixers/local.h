@@ -110,7 +110,7 @@ public:
 
 private:
     double make_table(const MixerTensors &in, const Band &band, const Tensor &table, const Tensor &far, const Tensor &tiles, Arena &arena) const;
-    void add_bias_gradient(const MixerTensors &in, const Band &band, const Tensor &transposed, const Tensor &partial, MixerTensors &gradient, Arena &arena) const;
+    void add_bias_gradient(const MixerTensors &in, const Band &band, const Tensor &tiles, const Tensor &partial, MixerTensors &gradient, Arena &arena) const;
 
     std::unique_ptr<PairBias> pair_bias(const MixerTensors &in, const MixerTensors &gradient) const {
         if (in.position_bias.defined()) return std::make_unique<DenseBias>(in.position_bias, gradient.position_bias, options_.window);

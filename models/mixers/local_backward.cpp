@@ -23,10 +23,8 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
 
     ArenaScope scope(arena);
     const int32_t before = band.before(false), after = band.after(false);
-    Tensor transposed = arena.allocate({T, band.width()});
-    kernels().aft_window_transpose_f32(saved.tensors[table], saved.tensors[far_weights], int32_t(band.window), before, band.before(true), band.direction(false), transposed);
-    Tensor tiles = tiles_for(transposed, arena);
-    kernels().aft_full_tiles_f32(transposed, tiles);
+    Tensor tiles = tiles_for(saved.tensors[table], arena);
+    kernels().aft_window_transpose_f32(saved.tensors[table], saved.tensors[far_weights], int32_t(band.window), before, band.before(true), band.direction(false), tiles);
 
     const int64_t panels = cut.panels(), carried = options_.causal ? 3 : cut.pieces + 3, size = panels * 2 * panel;
     const Tensor query_packs = arena.allocate({slots(cut), size * Seen(cut, 0, before, after).rows}), key_packs = arena.allocate({slots(cut), size * cut.piece});
@@ -109,25 +107,28 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
         }
         for (int64_t c = 0; c < unit.c1 - unit.c0; c++) leaves_elements[size_t(task.slot)] |= !(slack.data()[c] >= 0);
     });
-    if (wants_bias) add_bias_gradient(in, band, transposed, partial, gradient, arena);
+    if (wants_bias) add_bias_gradient(in, band, tiles, partial, gradient, arena);
     if (std::ranges::count(leaves_elements, 0) != slots(cut))
         exact_backward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, gradient), exact, output_gradient, saved.tensors[den], gradient.key, gradient.value);
 }
 
-void LocalMixer::add_bias_gradient(const MixerTensors &in, const Band &band, const Tensor &transposed, const Tensor &partial, MixerTensors &gradient, Arena &arena) const {
+void LocalMixer::add_bias_gradient(const MixerTensors &in, const Band &band, const Tensor &tiles, const Tensor &partial, MixerTensors &gradient, Arena &arena) const {
     ArenaScope scope(arena);
     const int64_t T = band.T;
     const auto window = int32_t(band.window);
-    Tensor of_keys = arena.allocate({T, band.width()}), of_queries = arena.allocate({T, band.width()}), none = arena.allocate({T});
-    none.fill(0);
-    kernels().aft_window_bias_gradient_f32(transposed, partial, window, band.before(false), band.direction(false), of_keys);
+    const int64_t width = band.width(), granules = ceil_div(T, granule);
+    const Tensor whole = arena.allocate({granules, granule, width}), none = arena.allocate({T});  // by keys, a table; by queries, tiles
+    Tensor(none).fill(0);
+    Tensor of_keys = whole.reshape({granules * granule, width}).slice(0, 0, T), of_queries = tiles_for(of_keys, arena);
+    kernels().aft_window_bias_gradient_f32(tiles, partial, window, band.before(false), band.direction(false), of_keys);
     kernels().aft_window_transpose_f32(of_keys, none, window, band.before(true), band.before(false), band.direction(true), of_queries);
     if (gradient.position_bias.defined()) {
         for (int64_t t = 0; t < T; t++) {
             const int64_t first = std::max<int64_t>(0, t - band.window + 1), last = band.causal ? t + 1 : std::min(T, t + band.window);
-            const float *from = of_queries.data() + t * band.width() - (t / granule * granule - band.before(true));
+            const float *from = of_queries.data() + t / granule * granule * width + t % granule;
+            const int64_t base = t / granule * granule - band.before(true);
             float *to = gradient.position_bias.data() + t * gradient.position_bias.stride(0);
-            for (int64_t k = first; k < last; k++) to[k] += from[k];
+            for (int64_t k = first; k < last; k++) to[k] += from[(k - base) * granule];
         }
     }
     if (gradient.bias_u.defined()) {
@@ -136,7 +137,7 @@ void LocalMixer::add_bias_gradient(const MixerTensors &in, const Band &band, con
     }
     if (gradient.bias_v.defined()) {
         Tensor dv = gradient.bias_v.slice(0, 0, T);
-        kernels().aft_window_apply_f32(of_keys, in.bias_u.slice(0, 0, T), band.before(false), band.after(false), dv);
+        kernels().aft_window_apply_f32(whole.transpose(1, 2), in.bias_u.slice(0, 0, T), band.before(false), band.after(false), dv);
     }
 }
 

@@ -6,12 +6,20 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "kernel_table.h"
 #include "models/mixers/simple_scan.h"
 
 namespace aft::simple {
 namespace {
+
+// What a chunk hands on to the next: rows [n, C], and each as a state.
+struct Carried {
+    Tensor rows;
+    States views;
+    explicit Carried(const Tensor &rows) : rows(rows), views(rows) { views.set_steps(1); }
+};
 
 constexpr int64_t linked_forward = 1;  // sequences: a linked chunk scans its keys twice
 
@@ -20,7 +28,7 @@ struct BackwardRows {
     Tensor q, k, v, dy, dq, dk, dv;     // [1, t, C]
     Tensor num, den, reference, after;  // [1, C]: the border before the chunk; what S and P behind it are relative to
     Tensor kept[3];                     // [1, t, C] of each step: G, G R, h; in exact runs num, den, +-h
-    Tensor s[8];                        // num, den, reference; S, P, local S, local P (going forward: of num, den); peak
+    Tensor s[10];                       // num, den, reference; S, P, local S, local P (going forward: of num, den); peak; S, P of the chunk alone
 
     BackwardRows channels(int64_t first, int64_t last) const {
         BackwardRows some = *this;
@@ -34,14 +42,17 @@ struct BackwardRows {
 // The chunks of a sequence on the way back, one at a time.
 class BackwardChunk {
 public:
-    // scratch [8, C]; kept [3, 1, most steps, C].
-    BackwardChunk(const Tensor &scratch, const Tensor &kept) : states_(scratch), kept_(kept) {}
+    static constexpr int64_t rows = 10;
+
+    // scratch [rows, C]; kept [3, 1, most steps, C].
+    BackwardChunk(const Tensor &scratch, const Tensor &kept)
+        : states_(scratch), behind_(scratch.slice(0, 3, 5)), S_P_{row(scratch, 3), row(scratch, 4)}, own_{row(scratch, 8), row(scratch, 9)}, kept_(kept) {}
 
     // A chunk of `steps` behind a border [3, C]: its rows and `after` are for the caller to set.
     BackwardRows &begin(int64_t steps, const Tensor &border) {
         if (states_.set_steps(steps)) {
             for (int64_t n = 0; n < 3; n++) all_.kept[n] = kept_.select(0, n).slice(1, 0, steps);
-            for (int64_t n = 0; n < 8; n++) all_.s[n] = states_[n];
+            for (int64_t n = 0; n < rows; n++) all_.s[n] = states_[n];
         }
         all_.num = row(border, 0), all_.den = row(border, 1), all_.reference = row(border, 2);
         return all_;
@@ -61,11 +72,11 @@ public:
 
     // S and P of this chunk alone.
     void sums() {
-        clear();
+        clear(8);
         each_run([&](BackwardRows &r, bool exact) {
-            if (exact) return exact_keys(r);
+            if (exact) return exact_keys(r, r.s[8], r.s[9]);
             for (int n = 0; n < 2; n++) {
-                Tensor sum = r.s[3 + n].select(1, 0).select(0, 0);
+                Tensor sum = r.s[8 + n].select(1, 0).select(0, 0);
                 kernels().column_sum_f32(r.kept[n].select(0, 0), 0, sum);
             }
         });
@@ -76,28 +87,19 @@ public:
         each_run([&](BackwardRows &r, bool exact) {
             if (exact) {
                 if (!is_last) rescale(r);  // replay may end at another reference than a linked border
-                return exact_keys(r);
+                return exact_keys(r, r.s[3], r.s[4]);
             }
             kernels().aft_simple_causal_keys_f32(r.v, r.kept[0], r.kept[1], r.kept[2], r.reference, r.after, r.dk, r.dv, r.s[3], r.s[4], r.s[5], r.s[6]);
         });
     }
 
-    // Takes S and P [2, C] behind the chunk, relative to `after`; leaves those before it.
-    void link(const Tensor &carried) {
-        const float *to = all_.reference.data(), *from = all_.after.data();
-        for (int64_t n = 0; n < 2; n++) {
-            float *sum = row_data(carried, n), *own = all_.s[3 + n].data();
-            for (int64_t c = 0; c < carried.size(1); c++) {
-                const float behind = sum[c], h = std::exp(0.5f * (to[c] - from[c]));
-                sum[c] = behind * h * h + own[c];
-                own[c] = behind;
-            }
-        }
+    // From S and P behind the chunk, relative to `after`, to those before it.
+    void link(Carried &sums) {
+        copy_rows(sums.rows, behind_, 2);
+        kernels().aft_simple_causal_link_back_f32(all_.reference, all_.after, own_[0], own_[1], S_P_[0], S_P_[1], sums.views[0], sums.views[1]);
     }
 
-    void clear() {
-        for (int n = 3; n < 5; n++) std::fill_n(all_.s[n].data(), all_.q.size(2), 0.0f);
-    }
+    void clear() { clear(3); }
 
 private:
     // body(rows, exact)
@@ -110,8 +112,11 @@ private:
             body(some, exact);
         });
     }
-    static void exact_keys(BackwardRows &r) {
-        kernels().aft_simple_causal_backward_f32(r.q, r.v, r.dy, r.kept[0], r.kept[1], r.kept[2], r.dq, r.dk, r.dv, r.s[3], r.s[4], r.s[5], r.s[6]);
+    void clear(int first) {
+        for (int n = first; n < first + 2; n++) std::fill_n(all_.s[n].data(), all_.q.size(2), 0.0f);
+    }
+    static void exact_keys(BackwardRows &r, Tensor &S, Tensor &P) {
+        kernels().aft_simple_causal_backward_f32(r.q, r.v, r.dy, r.kept[0], r.kept[1], r.kept[2], r.dq, r.dk, r.dv, S, P, r.s[5], r.s[6]);
     }
     static void rescale(BackwardRows &r) {
         const float *to = r.s[2].data(), *from = r.after.data();
@@ -122,9 +127,115 @@ private:
     }
 
     States states_;
-    Tensor kept_;
+    Tensor behind_, S_P_[2], own_[2], kept_;
     BackwardRows all_;
 };
+
+// Channels [first, last) of a chunk's outputs in the exact form; `scratch` [5 or more, C].
+void exact_outputs(const Tensor &border, const Tensor &scratch, const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &y, int64_t first, int64_t last) {
+    const auto some = [&](const Tensor &x) { return channels(x, first, last); };
+    Tensor some_y = some(y), now[5];
+    for (int64_t n = 0; n < 5; n++) now[n] = some(state(scratch, n, q.size(1)));
+    copy_rows(some(border), some(scratch), 3);
+    kernels().aft_simple_causal_forward_f32(some(q), some(k), some(v), some_y, now[0], now[1], now[3], now[4], now[2]);
+}
+
+// Sequences on a thread each, chunk after chunk.
+void sequences(const MixerTensors &in, Tensor &output, const Tensor &borders, const Chunks &chunks, Arena &arena) {
+    const Tensor memory = arena.allocate({chunks.workers(), 6, chunks.C});
+    chunks.each([&](LinkedBlock &block, int64_t first, int64_t last) {
+        const int64_t b = block.chain;
+        const Tensor query = sequence(in.query, b), key = sequence(in.key, b), value = sequence(in.value, b), y = sequence(output, b);
+        const Tensor scratch = memory.select(0, block.worker);
+        States s(scratch);  // num, den, reference, local num, local den, peak
+        clear(scratch), begin_reference(scratch, key);
+        for (int64_t j = first; j < last; j++) {
+            const int64_t begin = chunks.begin(j), end = chunks.end(j);
+            const Tensor q = steps(query, begin, end), k = steps(key, begin, end), v = steps(value, begin, end), before = borders.select(0, j).select(1, b);
+            Tensor rows = steps(y, begin, end);
+            copy_rows(scratch, before, 3);
+            s.set_steps(end - begin);
+            kernels().aft_simple_causal_forward_bounded_f32(q, k, v, rows, s[0], s[1], s[3], s[4], s[5], s[2]);
+            each_run(s[5].data(), row_data(before, 2), chunks.C, [&](int64_t first, int64_t last, bool exact) {
+                if (exact) exact_outputs(before, scratch, q, k, v, rows, first, last);
+            });
+        }
+    });
+}
+
+// A linked chunk, on scratch of a worker.
+class LinkedChunk {
+public:
+    static constexpr int64_t rows = 12;
+
+    // scratch [rows, C]; prefixes [2, most steps, C].
+    LinkedChunk(const Tensor &scratch, const Tensor &prefixes) : scratch_(scratch), before_(scratch.slice(0, before_num, rows)), prefixes_(prefixes), s_(scratch), single_(scratch) {
+        single_.set_steps(1);
+        for (int64_t n = 0; n < rows; n++) row_[n] = row(scratch, n);
+    }
+
+    // The sums of its keys alone, step by step.
+    void sums(const Tensor &k, const Tensor &v) {
+        const int64_t C = k.size(2);
+        if (s_.set_steps(k.size(1)))
+            for (int64_t n = 0; n < 2; n++) prefix_[n] = row(prefixes_, n).slice(1, 0, k.size(1));
+        std::memcpy(row_data(scratch_, reference), k.data(), size_t(C) * sizeof(float));
+        kernels().aft_simple_causal_prefixes_f32(k, v, row_[reference], prefix_[0], prefix_[1], s_[num], s_[den], s_[peak]);
+        each_run(row_data(scratch_, peak), k.data(), C, [&](int64_t first, int64_t last, bool exact) {
+            if (!exact) return;
+            Tensor now[5];
+            for (int n = 0; n < 5; n++) now[n] = channels(s_[n], first, last);
+            for (int n : {num, den}) std::fill_n(now[n].data(), last - first, 0.0f);
+            kernels().aft_simple_statistics_f32(channels(k, first, last), channels(v, first, last), now[num], now[den], now[local_num], now[local_den], now[reference]);
+        });
+    }
+
+    // From the state before the chunk to the one behind it.
+    void link(Carried &state) {
+        copy_rows(state.rows, before_, 3);
+        kernels().aft_simple_causal_link_f32(row_[before_num], row_[before_den], row_[before_reference], row_[num], row_[den], row_[reference], row_[peak],
+                                             single_[base_num], single_[base_den], single_[add], state.views[0], state.views[1], state.views[2]);
+    }
+
+    // `border` [3, C] becomes the state before the chunk.
+    void outputs(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &border, Tensor &y) {
+        copy_rows(before_, border, 3);
+        each_run(row_data(scratch_, peak), k.data(), k.size(2), [&](int64_t first, int64_t last, bool exact) {
+            const auto some = [&](const Tensor &x) { return channels(x, first, last); };
+            if (exact) return exact_outputs(border, scratch_, q, k, v, y, first, last);
+            Tensor some_y = some(y);
+            kernels().aft_simple_causal_gate_f32(some(q), some(prefix_[0]), some(prefix_[1]), some(row_[base_num]), some(row_[base_den]), some(row_[add]), some_y);
+        });
+    }
+
+private:
+    enum { num, den, reference, local_num, local_den, peak, base_num, base_den, add, before_num, before_den, before_reference };  // rows of scratch
+
+    Tensor scratch_, before_, prefixes_, row_[rows], prefix_[2];
+    States s_, single_;
+};
+
+void linked_chunks(const MixerTensors &in, Tensor &output, const Tensor &borders, const Chunks &chunks, Arena &arena) {
+    const Tensor memory = arena.allocate({chunks.workers(), LinkedChunk::rows, chunks.C}), prefixes = arena.allocate({chunks.workers(), 2, chunks.length, chunks.C});
+    const Tensor carried = arena.allocate({chunks.B, 3, chunks.C});
+    std::vector<LinkedChunk> of_worker;
+    for (int64_t n = 0; n < chunks.workers(); n++) of_worker.emplace_back(memory.select(0, n), prefixes.select(0, n));
+    std::vector<Carried> states;
+    for (int64_t b = 0; b < chunks.B; b++) {
+        const Tensor &start = states.emplace_back(carried.select(0, b)).rows;
+        clear(start), begin_reference(start, sequence(in.key, b));
+    }
+    chunks.each([&](LinkedBlock &block, int64_t j, int64_t) {
+        const int64_t b = block.chain;
+        const auto rows = [&](const Tensor &x) { return steps(sequence(x, b), chunks.begin(j), chunks.end(j)); };
+        const Tensor k = rows(in.key), v = rows(in.value), border = borders.select(0, j).select(1, b);
+        LinkedChunk &chunk = of_worker[size_t(block.worker)];
+        chunk.sums(k, v);
+        block.in_turn([&] { chunk.link(states[size_t(b)]); });
+        Tensor y = rows(output);
+        chunk.outputs(rows(in.query), k, v, border, y);
+    });
+}
 
 }  // namespace
 
@@ -133,56 +244,25 @@ void causal_forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, A
     const Tensor borders = arena.allocate({chunks.count, 3, chunks.B, chunks.C});
     saved.tensors = {borders};
     const ArenaScope scope(arena);
-    const Tensor memory = arena.allocate({chunks.workers(), 9, chunks.C});
-    chunks.each([&](LinkedBlock &block, int64_t first, int64_t last) {
-        const int64_t b = block.chain;
-        const Tensor query = sequence(in.query, b), key = sequence(in.key, b), value = sequence(in.value, b), y = sequence(output, b);
-        const Tensor scratch = memory.select(0, block.worker).slice(0, 0, 6), own = memory.select(0, block.worker).slice(0, 6, 9);
-        const auto border = [&](int64_t j) { return borders.select(0, j).select(1, b); };
-        if (first == 0) clear(border(0)), begin_reference(border(0), key);
-        if (chunks.linked) {
-            const Tensor k = steps(key, chunks.begin(first), chunks.end(first));
-            clear(own), begin_reference(own, k);
-            KeyScan(own, scratch).add(k, steps(value, chunks.begin(first), chunks.end(first)));
-            block.in_turn([&] {
-                if (last < chunks.count) append(border(first), own, border(last));
-            });
-        }
-        States s(scratch);  // num, den, reference, local num, local den, peak
-        Tensor before = border(first);
-        copy_rows(before, scratch, 3);
-        for (int64_t j = first; j < last; j++) {
-            const int64_t begin = chunks.begin(j), end = chunks.end(j);
-            const Tensor q = steps(query, begin, end), k = steps(key, begin, end), v = steps(value, begin, end);
-            Tensor rows = steps(y, begin, end);
-            s.set_steps(end - begin);
-            kernels().aft_simple_causal_forward_bounded_f32(q, k, v, rows, s[0], s[1], s[3], s[4], s[5], s[2]);
-            each_run(s[5].data(), row_data(before, 2), chunks.C, [&](int64_t first, int64_t last, bool exact) {
-                if (!exact) return;
-                Tensor some_rows = channels(rows, first, last), now[5];
-                for (int n = 0; n < 5; n++) now[n] = channels(s[n], first, last);
-                copy_rows(channels(before, first, last), channels(scratch, first, last), 3);
-                kernels().aft_simple_causal_forward_f32(channels(q, first, last), channels(k, first, last), channels(v, first, last), some_rows, now[0], now[1], now[3], now[4], now[2]);
-            });
-            if (j + 1 == last) break;
-            before = border(j + 1);
-            copy_rows(scratch, before, 3);
-        }
-    });
+    chunks.linked ? linked_chunks(in, output, borders, chunks, arena) : sequences(in, output, borders, chunks, arena);
 }
 
 void causal_backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) {
     const Chunks chunks(in.query.size(0), in.query.size(1), in.query.size(2));
     const Tensor &borders = saved.tensors[0];
     const ArenaScope scope(arena);
-    const Tensor memory = arena.allocate({chunks.workers(), 8, chunks.C}), kept = arena.allocate({chunks.workers(), 3, 1, chunks.length, chunks.C});
+    const Tensor memory = arena.allocate({chunks.workers(), BackwardChunk::rows, chunks.C}), kept = arena.allocate({chunks.workers(), 3, 1, chunks.length, chunks.C});
+    std::vector<BackwardChunk> of_worker;
+    for (int64_t n = 0; n < chunks.workers(); n++) of_worker.emplace_back(memory.select(0, n), kept.select(0, n));
     const Tensor carried = arena.allocate({chunks.B, 2, chunks.C});
     Tensor(carried).fill(0);
+    std::vector<Carried> sums;
+    for (int64_t b = 0; b < chunks.B; b++) sums.emplace_back(carried.select(0, b));
     chunks.each(
         [&](LinkedBlock &block, int64_t first, int64_t last) {
             const int64_t b = block.chain;
             const auto border = [&](int64_t j) { return borders.select(0, j).select(1, b); };
-            BackwardChunk chunk(memory.select(0, block.worker), kept.select(0, block.worker));
+            BackwardChunk &chunk = of_worker[size_t(block.worker)];
             Tensor after = row(border(std::min(last, chunks.count - 1)), 2);
             for (int64_t j = last; j-- > first;) {
                 const auto rows = [&](const Tensor &x) { return steps(sequence(x, b), chunks.begin(j), chunks.end(j)); };
@@ -192,7 +272,7 @@ void causal_backward(const MixerTensors &in, const MixerSaved &saved, const Tens
                 chunk.queries();
                 if (chunks.linked) {
                     chunk.sums();
-                    block.in_turn([&] { chunk.link(carried.select(0, b)); });
+                    block.in_turn([&] { chunk.link(sums[size_t(b)]); });
                 } else if (j + 1 == last) {
                     chunk.clear();
                 }

@@ -166,7 +166,9 @@ WindowPlan plan_aft_window(const Request &request) {
             w.rows.vectorize(w.t, lanes, guard);
             w.table.vectorize(w.k, lanes, guard);
         };
-        plan.transpose = [=](WindowTranspose &w) { w.out.vectorize(w.k, lanes, guard).parallel(w.t, task_rows, guard); };
+        plan.transpose = [=](WindowTranspose &w) {
+            w.out.bound(w.i, 0, window_granule).vectorize(w.i).parallel(w.granule, std::max(1, task_rows / window_granule), guard);
+        };
         plan.bias_gradient = [=](WindowBiasGradient &w) {
             w.out.vectorize(w.k, lanes, guard).parallel(w.t, task_rows, guard);
             w.sum.compute_at(w.out, w.t).vectorize(w.k, lanes);

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <stdexcept>
+#include <thread>
 #include <vector>
 
 #include "aft/error.h"
@@ -34,6 +36,29 @@ TEST(LookBack, HandsOnInTheOrderOfBlocks) {
                     ASSERT_EQ(int64_t(chain.size()), blocks);
                     for (int64_t n = 0; n < blocks; n++) ASSERT_EQ(chain[size_t(n)], n);
                 }
+        }
+    }
+}
+
+// Turns so long that who waits sleeps.
+TEST(LookBack, SleepersWakeInTheirTurnAndWhenABlockFails) {
+    const test::RestoredThreads restore;
+    const auto pause = [] { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
+    for (int threads : {2, 5}) {
+        set_thread_count(threads);
+        std::vector<int64_t> order;
+        look_back(1, 12, 1, [&](LinkedBlock &block) { block.in_turn([&] { pause(), order.push_back(block.index); }); });
+        for (int64_t n = 0; n < 12; n++) ASSERT_EQ(order.at(size_t(n)), n);
+        try {
+            look_back(1, 12, 1, [&](LinkedBlock &block) {
+                block.in_turn([&] {
+                    pause();
+                    if (block.index == 3) throw std::runtime_error("block 3");
+                });
+            });
+            FAIL() << "nothing was thrown";
+        } catch (const Error &error) {
+            EXPECT_STREQ(error.what(), "block 3");
         }
     }
 }
