@@ -111,6 +111,11 @@ OperatorCase simple(bool causal, int64_t B, int64_t T, int64_t C, const Inputs &
                      "aft_simple_causal_keys_f32", "aft_simple_causal_replay_f32", "aft_simple_causal_backward_f32"};
     else
         c.kernels = {"aft_simple_statistics_bounded_f32", "aft_simple_statistics_f32", "aft_simple_gate_f32", "aft_simple_gate_backward_f32", "aft_simple_key_backward_f32"};
+    const int64_t linked_elements = 1 << 19;  // of models/mixers/simple_scan.h
+    if (causal && T * C >= B * linked_elements) {
+        c.kernels.push_back("aft_simple_causal_link_back_f32");
+        if (B == 1) c.kernels.insert(c.kernels.end(), {"aft_simple_causal_prefixes_f32", "aft_simple_causal_link_f32", "aft_simple_causal_gate_f32"});
+    }
     c.bound = 128 + 4 * std::sqrt(double(T));
     c.large = large;
     if (T <= 33 && std::string(i.name) == "normal") c.differentiable = {"query", "key", "value"};

@@ -132,7 +132,9 @@ const RegisterWorkloads registered([] {
             all.push_back(maker(std::string(name) + "_" + form + "_backward", {kind, causal, true}, letters, shapes, std::move(backward)));
         };
         if (causal)
-            add(MixerKind::simple, "aft_simple", plain, simple, {"aft_simple_causal_forward_bounded_f32", "aft_simple_causal_forward_f32"}, {"aft_simple_causal_queries_f32", "aft_simple_causal_keys_f32", "aft_simple_causal_replay_f32", "aft_simple_causal_backward_f32"});
+            add(MixerKind::simple, "aft_simple", plain, simple,
+                {"aft_simple_causal_forward_bounded_f32", "aft_simple_causal_forward_f32", "aft_simple_causal_prefixes_f32", "aft_simple_causal_link_f32", "aft_simple_causal_gate_f32"},
+                {"aft_simple_causal_queries_f32", "aft_simple_causal_keys_f32", "aft_simple_causal_replay_f32", "aft_simple_causal_backward_f32", "aft_simple_causal_link_back_f32"});
         else
             add(MixerKind::simple, "aft_simple", plain, simple, {"aft_simple_statistics_bounded_f32", "aft_simple_statistics_f32", "aft_simple_gate_f32"}, {"aft_simple_gate_backward_f32", "aft_simple_key_backward_f32"});
         std::vector<std::string> full_forward, full_backward;
