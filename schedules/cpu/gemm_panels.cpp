@@ -44,13 +44,13 @@ void schedule_pack(PanelPack &p, int lanes) {
 PanelPlan plan_gemm_panels(const Request &request) {
     return planned(request, [&](const Machine &machine, Knobs &knobs) -> PanelPlan {
         const int lanes = machine.lanes;
-        const bool product = request.part == "product", single = request.variant == "single";
+        const bool product = request.part == "product", single = request.variant == "single", many = request.variant == "many";
         const int most = machine.vector_registers == 32 ? 8 : 3;
         const int rows = single ? 1 : knobs.only(product, "tile_rows", request.variant == "few" ? std::min(most, 4) : most, {3, 4, 6, 8, 12}, "rows of A that a vector of a panel feeds");
         const int panels = knobs.only(product, "tile_panels", 1, {1, 2}, "panels side by side: more sums in flight, but two streams");
         const int unroll = knobs.only(product, "unroll", 4, {1, 2, 4, 8}, "steps of k per turn");
-        const int ahead = knobs.only(product, "ahead", request.variant == "many" ? 8 : 0, {0, 8, 32}, "turns after which a line of a panel, which comes from memory, is wanted");
-        const int next_lines = knobs.only(product && request.variant == "many", "next_lines", 1, {0, 1, 2, 4}, "lines of the next panel asked for a turn, while this one's are in cache");
+        const int ahead = knobs.only(product, "ahead", many ? 8 : 0, {0, 8, 32}, "turns after which a line of a panel, which comes from memory, is wanted");
+        const int next_lines = knobs.only(product && many, "next_lines", many ? 1 : 0, {0, 1, 2, 4}, "lines of the next panel asked for a turn, while this one's are in cache");
         const int vectors = gemm_panel / lanes * panels;
         knobs.require(!product || rows * vectors + 2 <= machine.vector_registers, "accumulators, a broadcast and a vector of B fit the registers");
         return {rows, panels, [=, lines = request.fetch_ahead](PanelProduct &p) {
