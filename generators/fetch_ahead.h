@@ -45,17 +45,27 @@ public:
     void stores_rows_on(const Halide::Func &made, const Halide::VarOrRVar &var, int rows) {
         requests_.push_back({.made = made.name(), .var = var.name(), .of = var.name(), .buffer = made.name(), .rows = rows, .stores = true});
     }
+    // The loops over `var` that make `made` read the same lines of `buffer`, side by side, in each turn of the loop over `pass` of `outer`:
+    // those that the next turn of the loop over `of` (of `outer` too) will read, `lines` of them a turn, on and on through the passes. So
+    // memory is read at an even pace during all of them, and not in the first one only.
+    void next_stream(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int lines, const Halide::Func &outer, const Halide::VarOrRVar &pass, const Halide::VarOrRVar &of) {
+        requests_.push_back({.made = made.name(), .var = var.name(), .of = of.name(), .buffer = buffer, .outer = outer.name(), .pass = pass.name(), .lines = lines});
+    }
 
 private:
     struct Request {
         std::string made, var, of, buffer;
         int turns = 0, rows = 0;
         bool stores = false, owned = false;
+        std::string outer = {}, pass = {};
+        int lines = 0;
         bool concerns(const std::string &loop) const { return names(loop, var); }
-        bool counts(const std::string &loop) const { return names(loop, of); }
-        bool names(const std::string &loop, const std::string &one) const {
+        bool counts(const std::string &loop) const { return outer.empty() ? names(loop, of) : names(loop, of, outer); }
+        bool passes(const std::string &loop) const { return names(loop, pass, outer); }
+        bool names(const std::string &loop, const std::string &one) const { return names(loop, one, made); }
+        static bool names(const std::string &loop, const std::string &one, const std::string &func) {
             using namespace Halide::Internal;
-            return starts_with(loop, made + ".") && (ends_with(loop, "." + one) || ends_with(loop, "." + one + ".rebased"));  // rebased: a part of a partitioned loop
+            return starts_with(loop, func + ".") && (ends_with(loop, "." + one) || ends_with(loop, "." + one + ".rebased"));  // rebased: a part of a partitioned loop
         }
     };
     std::vector<Request> requests_;
@@ -131,6 +141,10 @@ private:
             const auto counted = std::find_if(around_.rbegin(), around_.rend(), [&](const Around &one) { return !one.value.defined() && request.counts(one.name); });
             if (counted == around_.rend()) continue;
             const Lines lines(request, loop->body);
+            if (request.lines) {
+                body = Block::make(next_lines(request, lines, *counted, loop), body);
+                continue;
+            }
             const Expr turn = Variable::make(Int(32), counted->name) + request.turns;
             std::set<std::string> asked;
             for (const Line &line : lines.all) {
@@ -155,6 +169,30 @@ private:
         Stmt made = For::make(loop->name, loop->min, loop->extent, loop->for_type, loop->partition_policy, loop->device_api, body);
         for (const auto &[name, step] : steps) made = LetStmt::make(name, step, made);
         return made;
+    }
+
+    Halide::Internal::Stmt next_lines(const Request &request, const Lines &lines, const Around &of, const Halide::Internal::For *loop) {
+        using namespace Halide;
+        using namespace Halide::Internal;
+        const auto pass = std::find_if(around_.rbegin(), around_.rend(), [&](const Around &one) { return !one.value.defined() && request.passes(one.name); });
+        if (lines.all.empty() || pass == around_.rend()) return Evaluate::make(0);
+        const Line &first = lines.all.front();
+        Expr start = first.index;
+        for (auto one = around_.rbegin(); one->name != of.name; one++)
+            if (one->value.defined()) start = substitute(one->name, one->value, start);
+        start = substitute(of.name, Variable::make(Int(32), of.name) + 1, substitute(loop->name, loop->min, start));
+        std::set<std::string> of_a_turn;
+        for (const Line &line : lines.all) {
+            std::ostringstream text;
+            text << line.index;
+            of_a_turn.insert(text.str());
+        }
+        const int passes = (int(of_a_turn.size()) + request.lines - 1) / request.lines;  // that it takes; more ask for the last pass's lines again
+        const Expr turn = min(Variable::make(Int(32), pass->name), passes - 1) * loop->extent + (Variable::make(Int(32), loop->name) - loop->min);
+        std::vector<Stmt> asked;
+        for (int line = 0; line < request.lines; line++)
+            asked.push_back(fetch(address_of(first, start + (turn * request.lines + line) * (64 / first.bytes), Expr()), second_level, false));
+        return Block::make(asked);
     }
 
     static Halide::Expr row_stride(const std::string &buffer) {

@@ -37,6 +37,13 @@ void Decoder::Parts::pack() {
         at += block.packed_floats();
     }
     packed_head = model->head.packed(memory.slice(0, at, floats));
+
+    std::vector<PackedLinear *> order;
+    for (Block::Packed &block : packed)
+        for (PackedLinear *layer : {&block.fused, &block.output, &block.up, &block.down})
+            if (layer->panels.defined()) order.push_back(layer);
+    order.push_back(&packed_head);
+    for (size_t n = 0; n < order.size(); n++) order[n]->next = order[(n + 1) % order.size()]->panels;
 }
 
 Tensor Decoder::prefill(const Tensor &tokens) {

@@ -17,4 +17,8 @@ int parallel_tasks(int count, const std::function<int(int)> &task);
 // The same for code that throws aft::Error: the error of the lowest failing index is thrown here.
 void parallel_for(int64_t count, const std::function<void(int64_t)> &body);
 
+// Bytes that a loop to come will read. A thread that waits for its next loop brings its part of them into its core's L2: part n of as many
+// as there are threads, as a loop's indices are cut. A hint: it ends with the next one, and the memory may be gone by then.
+void read_ahead(const void *first, int64_t bytes);
+
 }  // namespace aft

@@ -2,6 +2,7 @@
 
 #include "kernel_table.h"
 #include "runtime/gemm_provider.h"
+#include "runtime/parallel.h"
 
 namespace aft {
 namespace {
@@ -26,14 +27,25 @@ int64_t Linear::packed_floats() const {
 }
 
 PackedLinear Linear::packed(Tensor memory) const {
-    PackedLinear p{memory.reshape(panels_of(weight)), bias.defined() ? bias : Tensor::zeros({weight.size(0)})};
+    PackedLinear p{memory.reshape(panels_of(weight)), bias.defined() ? bias : Tensor::zeros({weight.size(0)}), {}};
     kernels().gemm_panels_pack_f32(weight, p.panels);
     return p;
 }
 
-void PackedLinear::forward(const Tensor &x, Tensor &y) const { kernels().gemm_panels_bias_f32(x, panels, bias, y); }
-void PackedLinear::forward_residual(const Tensor &x, const Tensor &residual, Tensor &y) const { kernels().gemm_panels_bias_residual_f32(x, panels, bias, residual, y); }
-void PackedLinear::forward_gelu(const Tensor &x, Tensor &y) const { kernels().gemm_panels_bias_gelu_f32(x, panels, bias, y); }
+void PackedLinear::forward(const Tensor &x, Tensor &y) const {
+    read_ahead(next.raw(), int64_t(next.bytes()));
+    kernels().gemm_panels_bias_f32(x, panels, bias, y);
+}
+
+void PackedLinear::forward_residual(const Tensor &x, const Tensor &residual, Tensor &y) const {
+    read_ahead(next.raw(), int64_t(next.bytes()));
+    kernels().gemm_panels_bias_residual_f32(x, panels, bias, residual, y);
+}
+
+void PackedLinear::forward_gelu(const Tensor &x, Tensor &y) const {
+    read_ahead(next.raw(), int64_t(next.bytes()));
+    kernels().gemm_panels_bias_gelu_f32(x, panels, bias, y);
+}
 
 void Linear::forward(const Tensor &x, Tensor &y, Arena &arena) const {
     const ArenaScope scope(arena);

@@ -9,6 +9,7 @@ namespace aft {
 // It does not see later changes of the layer's weight.
 struct PackedLinear {
     Tensor panels, bias;
+    Tensor next;  // panels of the product behind this one, which threads read while they wait (read_ahead); may be undefined
 
     void forward(const Tensor &x, Tensor &y) const;
     void forward_residual(const Tensor &x, const Tensor &residual, Tensor &y) const;  // y = residual + x W^T + b

@@ -1,6 +1,7 @@
 #include "models/mixers/local_decoding.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "aft/error.h"
@@ -35,7 +36,7 @@ struct Part {
 template <class What>
 void each_block(const MixerState &state, int64_t b, What what) {
     const int64_t C = state.tensors[0].size(2), blocks = state.tensors[3].size(1);
-    int32_t *since = Tensor(state.tensors[3]).data<int32_t>() + b * blocks;
+    int32_t *since = state.tensors[3].data<int32_t>() + b * blocks;
     for (int64_t n = 0; n < blocks; n++) what(b, n * block, std::min(C, (n + 1) * block), since[n]);
 }
 template <class What>
@@ -43,20 +44,29 @@ void each_block(const MixerState &state, What what) {
     for (int64_t b = 0; b < state.tensors[0].size(1); b++) each_block(state, b, what);
 }
 
+// A step of many sequences asks this of each block while the other threads wait: a bare pass over the numbers.
+int64_t raw_blocks(const MixerState &state) {
+    const int32_t *since = state.tensors[3].data<int32_t>();
+    const int64_t all = state.tensors[3].elements();
+    return all - std::count(since, since + all, factored);
+}
+
+// Without a branch and in integers, whose order is that of positive doubles with all NaN at the end: the compiler makes vectors of it.
 bool fits(const Tensor &key, const MixerState &state, int64_t b, int64_t c0, int64_t c1) {
+    constexpr double middle = (lowest + highest) / 2, reach = (highest - lowest) / 2;
     const double *m = state.tensors[0].data<double>() + 2 * state.tensors[0].stride(0) + b * state.tensors[0].stride(1);
     const float *k = key.data() + b * key.stride(0);
-    bool beyond = false;
-    for (int64_t c = c0; c < c1; c++) beyond |= !(k[c] - m[c] >= lowest && k[c] - m[c] <= highest);
-    return !beyond;
+    int64_t beyond = 0;  // negative if one is
+    for (int64_t c = c0; c < c1; c++) beyond |= std::bit_cast<int64_t>(reach) - std::bit_cast<int64_t>(std::abs(k[c] - m[c] - middle));
+    return beyond >= 0;
 }
 
 // From e, e V to K, V: right to some units of the last place of e. Once for a key, or they would add up.
 void make_raw(const Part &p, int64_t inside) {
     for (int64_t c = 0; c < p.num.size(1); c++) {
-        double &m = Tensor(p.max).data<double>()[c];
+        double &m = p.max.data<double>()[c];
         for (int64_t n = 0; n < inside; n++) {
-            float &k = Tensor(p.keys).data()[n * p.keys.stride(1) + c], &v = Tensor(p.values).data()[n * p.values.stride(1) + c];
+            float &k = p.keys.data()[n * p.keys.stride(1) + c], &v = p.values.data()[n * p.values.stride(1) + c];
             v /= k, k = float(m + std::log(double(k)));
         }
         if (p.den.data<double>()[c] == 0) m = -1e300;
@@ -78,9 +88,9 @@ bool make_factored(const Part &p, int64_t inside) {
     }
     for (int64_t c = 0; c < C; c++) {
         const double rise = std::exp(p.max.data<double>()[c] - m[c]);
-        Tensor(p.num).data<double>()[c] *= rise, Tensor(p.den).data<double>()[c] *= rise, Tensor(p.max).data<double>()[c] = m[c];
+        p.num.data<double>()[c] *= rise, p.den.data<double>()[c] *= rise, p.max.data<double>()[c] = m[c];
         for (int64_t n = 0; n < inside; n++) {
-            float &k = Tensor(p.keys).data()[n * p.keys.stride(1) + c], &v = Tensor(p.values).data()[n * p.values.stride(1) + c];
+            float &k = p.keys.data()[n * p.keys.stride(1) + c], &v = p.values.data()[n * p.values.stride(1) + c];
             k = float(std::exp(k - m[c])), v *= k;
         }
     }
@@ -162,9 +172,7 @@ void push_local(const Tensor &key, const Tensor &value, int64_t window, MixerSta
             if (since == factored && !(T == 1 && fits(k, state, b, c0, c1))) make_raw(Part(state, b, b + 1, c0, c1), held), since = int32_t(p);
         });
     });
-    int64_t raw = 0;
-    const int64_t all = state.tensors[3].elements();
-    each_block(state, [&](int64_t, int64_t, int64_t, int32_t since) { raw += since != factored; });
+    const int64_t raw = raw_blocks(state), all = state.tensors[3].elements();
     const auto push = [&](int64_t b0, int64_t b1, int64_t c0, int64_t c1, bool is_raw) {
         Part part(state, b0, b1, c0, c1);
         if (is_raw) return push_raw(Part::cut(key, 0, b0, b1, c0, c1), Part::cut(value, 0, b0, b1, c0, c1), window, p, part);
@@ -190,11 +198,10 @@ void step_local(const MixerTensors &in, int64_t window, MixerState &state, Tenso
     const ArenaScope scope(arena);
     const RingWeights ring(in, window, state.position - 1, arena);
     const int64_t B = y.size(0), C = y.size(1);
-    int64_t raw = 0;
-    each_block(state, [&](int64_t b, int64_t c0, int64_t c1, int32_t &since) {
-        if (since == factored && ring.spread > spread_limit) make_raw(Part(state, b, b + 1, c0, c1), ring.inside), since = int32_t(state.position);
-        raw += since != factored;
-    });
+    if (ring.spread > spread_limit)
+        each_block(state, [&](int64_t b, int64_t c0, int64_t c1, int32_t &since) {
+            if (since == factored) make_raw(Part(state, b, b + 1, c0, c1), ring.inside), since = int32_t(state.position);
+        });
     const auto mix = [&](int64_t b0, int64_t b1, int64_t c0, int64_t c1, bool is_raw) {
         const Part part(state, b0, b1, c0, c1);
         const Tensor q = Part::cut(query, 0, b0, b1, c0, c1), keys = part.keys.slice(1, 0, ring.inside), values = part.values.slice(1, 0, ring.inside);
@@ -203,7 +210,7 @@ void step_local(const MixerTensors &in, int64_t window, MixerState &state, Tenso
         kernels().aft_local_step_f32(q, keys, values, ring.w, Part::cut(state.tensors[0], 1, b0, b1, c0, c1), out);  // with K + w in double
         count_exact_elements(out.elements());
     };
-    if (raw == 0) return mix(0, B, 0, C, false);
+    if (raw_blocks(state) == 0) return mix(0, B, 0, C, false);
     each_block(state, [&](int64_t b, int64_t c0, int64_t c1, int32_t &since) { mix(b, b + 1, c0, c1, since != factored); });
 }
 

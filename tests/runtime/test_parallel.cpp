@@ -28,6 +28,22 @@ TEST(Parallel, EveryIndexOnceForAnyThreadCount) {
     }
 }
 
+// A hint names what it likes, memory that is gone included: no loop changes.
+TEST(Parallel, HintsChangeNoLoop) {
+    const test::RestoredThreads restore;
+    for (int threads : {1, 2, 4}) {
+        set_thread_count(threads);
+        for (int round = 0; round < 200; round++) {
+            const std::vector<char> bytes(size_t(3 << 20) / size_t(1 + round % 7));
+            read_ahead(bytes.data(), int64_t(bytes.size()));
+            if (round % 5 == 0) read_ahead(nullptr, round);
+            std::vector<int> visits(37);
+            parallel_for(37, [&](int64_t n) { visits[size_t(n)]++; });
+            ASSERT_EQ(visits, std::vector<int>(37, 1)) << threads << " threads, round " << round;
+        }
+    }
+}
+
 TEST(Parallel, ALoopInsideALoopRunsWhereItIs) {
     const test::RestoredThreads restore;
     set_thread_count(3);

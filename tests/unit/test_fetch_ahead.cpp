@@ -142,6 +142,57 @@ TEST(FetchAhead, AsksForRowsFurtherOnInL2) {
     }
 }
 
+// y(x, i, p) = sum_k a(k, i) b(x, k, p): the rows i pass over the two lines of each k of panel p.
+struct Panels {
+    ImageParam a{Float(32), 2, "a"}, b{Float(32), 3, "b"};
+    Var x{"x"}, i{"i"}, p{"p"};
+    RDom k{0, 20, "k"};
+    Func sum{"sum"}, y{"y"};
+
+    Panels() {
+        sum(x, i, p) += a(k, i) * b(x, k, p);
+        y(x, i, p) = 2.0f * sum(x, i, p);
+        y.bound(x, 0, 32).vectorize(x, 16).unroll(x);
+        sum.compute_at(y, i).bound_extent(x, 32).store_in(MemoryType::Register).vectorize(x, 16).unroll(x);
+        sum.update().reorder(x, k).vectorize(x, 16).unroll(x);
+        b.dim(0).set_bounds(0, 32), b.dim(1).set_bounds(0, 20).set_stride(32), b.dim(2).set_stride(640);
+    }
+    Pipeline fetching(int lines) {
+        auto *fetch = new FetchAhead;
+        fetch->next_stream(sum, k.x, "b", lines, y, i, p);
+        Pipeline pipeline(y);
+        pipeline.add_custom_lowering_pass(fetch);
+        return pipeline;
+    }
+};
+
+// One line a turn: the first pass asks for the first half of the next panel, the second and each further one for the other half.
+TEST(FetchAhead, SpreadsTheNextPanelOverThePasses) {
+    Panels one, two;
+    Pipeline fetching = one.fetching(1), both = two.fetching(2);
+    EXPECT_EQ(Rows::asked(fetching, {one.a, one.b}, "prefetcht1"), 1u);
+    EXPECT_EQ(Rows::asked(both, {two.a, two.b}, "prefetcht1"), 2u);
+    const test::TemporaryFolder folder;
+    const std::string file = folder / "panels.stmt";
+    fetching.compile_to_lowered_stmt(file, {one.a, one.b}, Text, Rows::target);
+    const std::vector<std::string> asked = Rows::lines_with("llvm.prefetch", file);
+    ASSERT_EQ(asked.size(), 1u);
+    EXPECT_NE(asked[0].find("min(" + one.y.name() + ".s0.i"), std::string::npos) << asked[0];
+    EXPECT_NE(asked[0].find("1)*20"), std::string::npos) << asked[0];  // at most one pass before it, of 20 turns
+    EXPECT_NE(asked[0].find(one.y.name() + ".s0.p"), std::string::npos) << asked[0];
+}
+
+TEST(FetchAhead, APanelAheadChangesNoResult) {
+    Panels with, without;
+    Buffer<float> a(20, 5), b(32, 20, 3);
+    a.for_each_element([&](int k, int i) { a(k, i) = float((k * 31 + i * 7) % 11); });
+    b.for_each_element([&](int x, int k, int p) { b(x, k, p) = float((x * 37 + k * 101 + p) % 13); });
+    for (Panels *one : {&with, &without}) one->a.set(a), one->b.set(b);
+    Pipeline fetching = with.fetching(1), plain(without.y);
+    const Buffer<float> y = fetching.realize({32, 5, 3}), expected = plain.realize({32, 5, 3});
+    y.for_each_element([&](int x, int i, int p) { ASSERT_EQ(y(x, i, p), expected(x, i, p)); });
+}
+
 TEST(FetchAhead, ChangesNoResult) {
     Rows with, without;
     auto *fetch = new FetchAhead;
