@@ -19,7 +19,8 @@
 
 #include <functional>
 
-#include "generators/aft_window.h"  // Gate, WindowForm, WindowQueries
+#include "generators/aft_window.h"  // WindowForm, WindowQueries
+#include "generators/gate.h"
 #include "generators/request.h"
 #include "generators/vector_math.h"
 
@@ -159,7 +160,7 @@ struct ConvForward {
     ConvForward(Halide::Func query, Halide::Func den, const ConvHead &head, const ConvSumsInputs &in, WindowForm form, ConvTile tile) : mix(in, form, tile) {
         using namespace Halide;
         const Gate gate(query(inside(c, head.C), t));
-        gated(c, t) = gated_ratio(mix.of(c, t), den(head.of(c), t), gate.f, gate.one_plus);
+        gated(c, t) = gate.of_ratio(mix.of(c, t), den(head.of(c), t));
         y(c, t) = Tuple(gated(c, t)[0], gated(c, t)[1]);
     }
 };
@@ -255,9 +256,7 @@ struct ConvStep {
         den(h, b) += weight(h, ring, b);
         num(c, b) = far(own, b) * in.far_num(cc, b);
         num(c, b) += weight(own, ring, b) * cast<double>(in.value(cc, ring, b));
-        const Gate gate(in.query(cc, b));
-        const Expr ratio = cast<float>(num(c, b) / den(own, b));
-        result(c, b) = gate.times(gate.times(ratio, gate.f), gate.f) / gate.one_plus;
+        result(c, b) = Gate(in.query(cc, b)).times(cast<float>(num(c, b) / den(own, b)));
     }
 };
 

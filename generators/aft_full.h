@@ -10,22 +10,11 @@
 
 #include <functional>
 
+#include "generators/gate.h"
 #include "generators/request.h"
 #include "generators/vector_math.h"
 
 namespace aft {
-
-// 1 / (1 + exp(-q)) in factors that neither overflow nor underflow early: with h = exp(-|q| / 2) and s = 1 / (1 + h^2),
-// sigma(q) = s for q >= 0 and h h s below.  x sigma(q) is right down to 1e-30 for |x| <= 1e30.
-struct Gate {
-    Halide::Expr h, s, negative;
-    explicit Gate(Halide::Expr q) {
-        h = exp_to_zero(-0.5f * abs(q));
-        s = 1.0f / (1.0f + h * h);
-        negative = q < 0.0f;
-    }
-    Halide::Expr times(Halide::Expr x) const { return select(negative, times_square(x, h), x) * s; }
-};
 
 // (high, low, largest)[b, c] = (max K, min K, max |V|), a block of keys added to what came before.
 struct AftRange {

@@ -76,7 +76,7 @@ struct FullForward {
         using namespace Halide;
         const auto sum = [&](int part) { return mix.sums(c % full_panel, part, t, c / full_panel); };
         const Gate gate(query(inside(c, in.C), inside(t, queries)));
-        gated(c, t) = gated_ratio(sum(0), sum(1), select(gate.negative, gate.h, 1.0f), 1.0f + gate.h * gate.h);
+        gated(c, t) = gate.of_ratio(sum(0), sum(1));
         out(c, t) = Tuple(gated(c, t)[0], gated(c, t)[1], sum(1));
     }
 };
@@ -109,9 +109,10 @@ struct FullQueries {
         using namespace Halide;
         const Expr at = inside(c, in.C), R = in.ratio(at, t), d = in.den(at, t), dy = in.output_gradient(at, t);
         const Gate gate(in.query(at, t));
+        const Expr s = 1.0f / gate.one_plus;
         const Expr is_exact = d < max(in.smallest, abs(dy) * in.gradient_factor);
-        const Expr G = select(is_exact, 0.0f, gate.times(dy) / select(is_exact, 1.0f, d));
-        alone(c, t) = Tuple(times_square(dy, R, gate.h * gate.s), G, G * R);  // sigma' = (h s)^2
+        const Expr G = select(is_exact, 0.0f, times_square(dy, gate.root) * s / select(is_exact, 1.0f, d));
+        alone(c, t) = Tuple(times_square(dy, R, gate.u * s), G, G * R);
         query_gradient(c, t) = alone(c, t)[0];
         const Expr channel = panel * full_panel + l;
         const Tuple pair = alone(inside(channel, in.C), t);

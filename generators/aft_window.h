@@ -20,6 +20,7 @@
 
 #include <functional>
 
+#include "generators/gate.h"
 #include "generators/request.h"
 #include "generators/vector_math.h"
 
@@ -32,14 +33,6 @@ constexpr int window_granule = 12;  // rows; every tile height divides it
 struct WindowTile {
     int rows;    // of a register tile
     int unroll;  // columns of the table that a turn of the product takes
-};
-
-// exp(-|x| / 2) =: a gives sigma(x) = f^2 / (1 + a^2), f = a for x < 0, else 1. Never forms e^-174 itself, so that
-// V sigma keeps its digits where sigma alone is below the smallest float.
-struct Gate {
-    Halide::Expr a, f, one_plus;
-    static Halide::Expr times(Halide::Expr x, Halide::Expr y) { return strict_product(x, y); }  // LLVM would form f f first
-    explicit Gate(Halide::Expr x) : a(exp_clamped(-0.5f * Halide::abs(x))), f(Halide::select(x < 0, a, 1.0f)), one_plus(1.0f + a * a) {}
 };
 
 // (max, min) of the rows of x and of what came before.
@@ -88,11 +81,11 @@ struct WindowQueries {
         const Expr at_c = inside(c, in.C), dy = in.output_gradient(at_c, t), den = in.den(c, t);
         const Expr limit = max(abs(dy) * in.gradient_factor, 5.42101086e-20f);  // 2^-64
         const Gate gate(in.query(at_c, t));
-        const auto times = Gate::times;               // as written: regrouped, x op and x d would be divisions of their own
+        const auto times = strict_product;            // as written: regrouped, x one_plus and x d would be divisions of their own
         const Expr d = max(den, 5.42101086e-20f);     // 0 where the element is exact in forward; dQ holds there too
         const Expr x = 1.0f / (d * (gate.one_plus * gate.one_plus));
-        const Expr G = times(times(dy, gate.f), times(gate.f, times(x, gate.one_plus)));
-        const Expr dQ = times(times_square(dy, in.ratio(at_c, t), gate.a), times(x, d));
+        const Expr G = times(times(dy, gate.root), times(gate.root, times(x, gate.one_plus)));
+        const Expr dQ = times(times_square(dy, in.ratio(at_c, t), gate.u), times(x, d));
         alone(c, t) = Tuple(select(den >= limit, G, 0.0f), dQ, den - limit);
         gradients(c, t) = Tuple(undef<float>(), undef<float>(), undef<float>());
         gradients(c, t) = Tuple(alone(c, t)[0], alone(c, t)[1], min(gradients(c, t)[2], alone(c, t)[2]));
@@ -179,7 +172,7 @@ struct WindowForward {
         const Expr l = c % window_panel, panel = c / window_panel;
         const Expr num = mix.sums(l, 0, t, panel), den = mix.sums(l, 1, t, panel);
         const Gate gate(query(inside(c, in.C), inside(t, in.rows)));
-        gated(c, t) = gated_ratio(num, den, gate.f, gate.one_plus);
+        gated(c, t) = gate.of_ratio(num, den);
         y(c, t) = Tuple(gated(c, t)[0], gated(c, t)[1], den);
     }
 };

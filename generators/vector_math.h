@@ -26,13 +26,6 @@ inline Halide::Expr strict_difference(Halide::Expr x, Halide::Expr y) {
 inline Halide::Expr times_square(Halide::Expr x, Halide::Expr h) { return strict_product(strict_product(x, h), h); }
 inline Halide::Expr times_square(Halide::Expr x, Halide::Expr y, Halide::Expr h) { return strict_product(strict_product(x, h), strict_product(y, h)); }
 
-// (sigma R, R) with R = num / den and sigma = f^2 / one_plus: one division. As written: regrouped, each would have its own, and f f
-// would underflow.
-inline Halide::Tuple gated_ratio(Halide::Expr num, Halide::Expr den, Halide::Expr f, Halide::Expr one_plus) {
-    const Halide::Expr scaled = num / (den * one_plus);
-    return Halide::Tuple(times_square(scaled, f), strict_product(scaled, one_plus));
-}
-
 // One of two values of which only the chosen one is computed: a branch, where select would load what it does not use. The
 // condition must be the same for all lanes.
 inline Halide::Expr only_if(Halide::Expr condition, Halide::Expr yes, Halide::Expr no) {

@@ -246,7 +246,10 @@ void causal_forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, A
     const Tensor borders = arena.allocate({chunks.count, 3, chunks.B, chunks.C});
     saved.tensors = {borders};
     const ArenaScope scope(arena);
-    chunks.linked ? linked_chunks(in, output, borders, chunks, arena) : sequences(in, output, borders, chunks, arena);
+    if (chunks.linked)
+        linked_chunks(in, output, borders, chunks, arena);
+    else
+        sequences(in, output, borders, chunks, arena);
 }
 
 void causal_backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) {
