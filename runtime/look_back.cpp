@@ -10,12 +10,11 @@
 
 #include "aft/error.h"
 #include "aft/threads.h"
+#include "runtime/look_for.h"
 #include "runtime/parallel.h"
 
 namespace aft {
 namespace {
-
-constexpr int looks = 2000;  // some 30 us, longer than most waits; then others may have the core, above all who is waited for
 
 struct Abandoned {};  // what a block waits for will not come
 
@@ -39,8 +38,8 @@ public:
         std::atomic<int64_t> &passed = passed_[size_t(block.chain * turns_ + block.turn++)].blocks;
         // Only a failure of an earlier block ends a wait: what precedes a failure runs to its end and may fail itself, so the first one is found.
         const auto is_over = [&] { return passed >= block.index || failed_ < block.index * chains_ + block.chain; };
-        for (int n = 0; n < looks && !is_over(); n++) __builtin_ia32_pause();
-        if (!is_over()) {
+        look_for(is_over);
+        if (!is_over()) {  // others may have the core, above all who is waited for
             std::unique_lock lock(mutex_);
             asleep_++;
             changed_.wait(lock, is_over);

@@ -10,6 +10,7 @@
 
 #include "aft/error.h"
 #include "runtime/halide_hooks.h"
+#include "runtime/look_for.h"
 #include "runtime/trace.h"
 
 namespace aft {
@@ -56,15 +57,6 @@ struct Loop {
         if (index < failed) failed = index, code = result, message = std::move(text);
     }
 };
-
-// A pause between loops is mostly shorter than a futex's sleep and wake (5 us each): a thread looks this often, some 30 us,
-// before it sleeps. In decoding, where a loop is some 20 us of work, that halves the time per token.
-constexpr int looks = 2000;
-
-template <class Condition>
-void look_for(const Condition &condition) {
-    for (int n = 0; n < looks && !condition(); n++) __builtin_ia32_pause();
-}
 
 // A thread's part of what is to be read ahead. At most a quarter of L2: what it works on stays there.
 struct Ahead {

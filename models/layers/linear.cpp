@@ -32,18 +32,20 @@ PackedLinear Linear::packed(Tensor memory) const {
     return p;
 }
 
+void PackedLinear::announce_next() const { read_ahead(next.raw(), int64_t(next.bytes())); }
+
 void PackedLinear::forward(const Tensor &x, Tensor &y) const {
-    read_ahead(next.raw(), int64_t(next.bytes()));
+    announce_next();
     kernels().gemm_panels_bias_f32(x, panels, bias, y);
 }
 
 void PackedLinear::forward_residual(const Tensor &x, const Tensor &residual, Tensor &y) const {
-    read_ahead(next.raw(), int64_t(next.bytes()));
+    announce_next();
     kernels().gemm_panels_bias_residual_f32(x, panels, bias, residual, y);
 }
 
 void PackedLinear::forward_gelu(const Tensor &x, Tensor &y) const {
-    read_ahead(next.raw(), int64_t(next.bytes()));
+    announce_next();
     kernels().gemm_panels_bias_gelu_f32(x, panels, bias, y);
 }
 

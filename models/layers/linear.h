@@ -14,6 +14,9 @@ struct PackedLinear {
     void forward(const Tensor &x, Tensor &y) const;
     void forward_residual(const Tensor &x, const Tensor &residual, Tensor &y) const;  // y = residual + x W^T + b
     void forward_gelu(const Tensor &x, Tensor &y) const;                              // y = GELU(x W^T + b)
+
+private:
+    void announce_next() const;
 };
 
 struct Linear {

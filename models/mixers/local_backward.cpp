@@ -117,8 +117,10 @@ void LocalMixer::add_bias_gradient(const MixerTensors &in, const Band &band, con
     const int64_t T = band.T;
     const auto window = int32_t(band.window);
     const int64_t width = band.width(), granules = ceil_div(T, granule);
-    const Tensor whole = arena.allocate({granules, granule, width}), none = arena.allocate({T});  // by keys, a table; by queries, tiles
-    Tensor(none).fill(0);
+    const Tensor whole = arena.allocate({granules, granule, width});
+    Tensor none = arena.allocate({T});
+    none.fill(0);
+    // By keys a table, by queries tiles.
     Tensor of_keys = whole.reshape({granules * granule, width}).slice(0, 0, T), of_queries = tiles_for(of_keys, arena);
     kernels().aft_window_bias_gradient_f32(tiles, partial, window, band.before(false), band.direction(false), of_keys);
     kernels().aft_window_transpose_f32(of_keys, none, window, band.before(true), band.before(false), band.direction(true), of_queries);

@@ -1,7 +1,6 @@
 #include "models/mixers/local_decoding.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "aft/error.h"
@@ -51,14 +50,12 @@ int64_t raw_blocks(const MixerState &state) {
     return all - std::count(since, since + all, factored);
 }
 
-// Without a branch and in integers, whose order is that of positive doubles with all NaN at the end: the compiler makes vectors of it.
 bool fits(const Tensor &key, const MixerState &state, int64_t b, int64_t c0, int64_t c1) {
-    constexpr double middle = (lowest + highest) / 2, reach = (highest - lowest) / 2;
     const double *m = state.tensors[0].data<double>() + 2 * state.tensors[0].stride(0) + b * state.tensors[0].stride(1);
     const float *k = key.data() + b * key.stride(0);
-    int64_t beyond = 0;  // negative if one is
-    for (int64_t c = c0; c < c1; c++) beyond |= std::bit_cast<int64_t>(reach) - std::bit_cast<int64_t>(std::abs(k[c] - m[c] - middle));
-    return beyond >= 0;
+    bool beyond = false;
+    for (int64_t c = c0; c < c1; c++) beyond |= !(k[c] - m[c] >= lowest && k[c] - m[c] <= highest);
+    return !beyond;
 }
 
 // From e, e V to K, V: right to some units of the last place of e. Once for a key, or they would add up.
