@@ -58,10 +58,11 @@ struct Loop {
     }
 };
 
-// A thread's part of what is to be read ahead. At most a quarter of L2: what it works on stays there.
+// A thread's part of what is to be read ahead. At most a quarter of L2: what it works on stays there. So many lines a look that the pause
+// of a look costs little: 380 KB in the 25 us between two products of a decoder, where 8 lines a look bring 250 KB.
 struct Ahead {
     static constexpr uintptr_t most = 512 << 10, line = 64;
-    static constexpr int lines_a_look = 8;
+    static constexpr int lines_a_look = 32;
 
     unsigned hint = 0;
     uintptr_t next = 0, end = 0;

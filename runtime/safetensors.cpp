@@ -51,7 +51,9 @@ Entry read_entry(const std::string &name, const Json &value, const std::string &
     entry.dtype = to_dtype(to_text(object.get("dtype"), where + " dtype"), where);
     uint64_t bytes = size_of(entry.dtype);
     bool empty = false;
-    for (const Json &item : list(object.get("shape"), where + " shape")) {
+    const Json &sizes = list(object.get("shape"), where + " shape");
+    if (sizes.size() > Shape::most) throw Error(where + " has " + std::to_string(sizes.size()) + " axes; a tensor has " + std::to_string(Shape::most) + " at most");
+    for (const Json &item : sizes) {
         const uint64_t size = to_size(item, where + " shape");
         if (size > 0 && bytes > (uint64_t(1) << 62) / size) throw Error(where + " has an impossible shape (more than 2^62 bytes)");
         bytes *= std::max<uint64_t>(size, 1);

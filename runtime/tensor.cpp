@@ -124,6 +124,11 @@ const char *name_of(DType dtype) {
     return "?";
 }
 
+size_t Shape::checked(size_t rank) {
+    if (rank > most) throw Error("a tensor of " + std::to_string(rank) + " axes: there are " + std::to_string(most) + " at most");
+    return rank;
+}
+
 std::string to_string(const Shape &shape) {
     std::string text = "[";
     for (size_t axis = 0; axis < shape.size(); axis++) text += (axis ? ", " : "") + std::to_string(shape[axis]);
@@ -196,8 +201,8 @@ Tensor Tensor::slice(int axis, int64_t begin, int64_t end) const {
 
 Tensor Tensor::select(int axis, int64_t index) const {
     Tensor view = slice(axis, index, index + 1);
-    view.shape_.erase(view.shape_.begin() + axis);
-    view.strides_.erase(view.strides_.begin() + axis);
+    view.shape_.erase(axis);
+    view.strides_.erase(axis);
     return view;
 }
 
@@ -213,8 +218,8 @@ Tensor Tensor::transpose(int first, int second) const {
 Tensor Tensor::repeat(int axis, int64_t count) const {
     if (axis < 0 || axis > rank() || count < 0) throw Error("repeat along axis " + std::to_string(axis) + " of " + to_string(shape_));
     Tensor view = *this;
-    view.shape_.insert(view.shape_.begin() + axis, count);
-    view.strides_.insert(view.strides_.begin() + axis, 0);
+    view.shape_.insert(axis, count);
+    view.strides_.insert(axis, 0);
     return view;
 }
 

@@ -4,7 +4,8 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <vector>
+
+#include "aft/shape.h"
 
 namespace aft {
 
@@ -14,11 +15,6 @@ enum class DType : uint8_t { f32, f64, i32, i64, u8 };
 size_t size_of(DType dtype);
 /// The safetensors name of a type: "F32", "F64", "I32", "I64", "U8".
 const char *name_of(DType dtype);
-
-using Shape = std::vector<int64_t>;
-
-/// "[2, 3, 4]", for messages.
-std::string to_string(const Shape &shape);
 
 /// A handle on memory and its shape. Copies and views share the memory, which lives until the last of them is gone.
 /// A Tensor may be read from any number of threads; who writes the elements must be alone.

@@ -23,7 +23,10 @@ struct Part {
     Tensor num, den, max;  // [b, c] f64
     Tensor keys, values;   // [b, s, c]
 
-    static Tensor cut(const Tensor &x, int axis, int64_t b0, int64_t b1, int64_t c0, int64_t c1) { return x.slice(axis, b0, b1).slice(x.rank() - 1, c0, c1); }
+    static Tensor cut(const Tensor &x, int axis, int64_t b0, int64_t b1, int64_t c0, int64_t c1) {
+        const bool whole = b1 - b0 == x.size(axis) && c1 - c0 == x.size(x.rank() - 1);
+        return whole ? x : x.slice(axis, b0, b1).slice(x.rank() - 1, c0, c1);
+    }
     Part(const MixerState &state, int64_t b0, int64_t b1, int64_t c0, int64_t c1)
         : keys(cut(state.tensors[1], 0, b0, b1, c0, c1)), values(cut(state.tensors[2], 0, b0, b1, c0, c1)) {
         const Tensor far = cut(state.tensors[0], 1, b0, b1, c0, c1);

@@ -110,6 +110,7 @@ TEST(Safetensors, RefusesByName) {
     expect(one("F32", "[9223372036854775807,2]", "[0,8]"), 8, "impossible shape");
     expect(one("F32", "[18446744073709551615]", "[0,8]"), 8, "too large");
     expect(one("F32", "[4611686018427387904]", "[0,8]"), 8, "impossible shape");
+    expect(one("F32", "[1,1,1,1,1,1,2]", "[0,8]"), 8, "7 axes");
     expect(one("F32", "[2]", "[0,4,8]"), 8, "3 numbers");
     expect(one("F32", "2", "[0,8]"), 8, "must be a list");
     expect(one("F32", "[2]", "[0,8]"), 12, "end at byte 8");
