@@ -1,8 +1,9 @@
 #!/bin/bash
 # The measurements behind docs/performance.md, on a machine that does nothing else (about 40 minutes):
 #   scripts/performance.sh OUT [PYTHON with PyTorch] [STAGE ...]
-# Each stage writes OUT/*.json (Google Benchmark's form) and the program's own table; at the end OUT/table.md is made of all
-# that is there. Stages: kernels threads steps decode lengths (default: all). AFT names the program (default: build/aft).
+# Each stage writes OUT/NAME.json (Google Benchmark's form) and the program's own table; when it is run again, NAME.2.json and so on.
+# At the end OUT/table.md is made of all runs that are there. Stages: kernels threads steps decode lengths (default: all).
+# AFT names the program (default: build/aft).
 set -euo pipefail
 out=${1:?usage: scripts/performance.sh OUT [PYTHON] [STAGE ...]}
 python=${2:-python3}
@@ -12,8 +13,12 @@ aft=${AFT:-$here/../build/aft}
 mkdir -p "$out"
 
 run() {  # NAME, then the arguments of aft bench
-    local name=$1
+    local name=$1 again=2
     shift
+    if [[ -e $out/$name.json ]]; then
+        while [[ -e $out/$name.$again.json ]]; do again=$((again + 1)); done
+        name=$name.$again
+    fi
     echo "== $name: aft bench $*" >&2
     "$aft" bench "$@" --output "$out/$name.json" | tee "$out/$name.txt"
 }

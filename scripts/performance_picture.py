@@ -1,11 +1,13 @@
 """The README's picture from the files of scripts/performance.sh: python3 scripts/performance_picture.py OUT > docs/training-step.svg
 
-Bars of tokens/s of a training step, ours and PyTorch's forms, one group a model (OUT/step-*.json).
+Bars of tokens/s of a training step, ours and PyTorch's forms, one group a model (OUT/step-*.json, of several runs the one of the table).
 """
 import html
 import json
 import pathlib
 import sys
+
+from performance_table import middle_step
 
 MODELS = [  # title, file
     ("AFT-local-32, 24 x 256, batch 2", "step-enwik8-local-24x256-batch2"),
@@ -26,18 +28,18 @@ def bars(entries):
 
 def main():
     folder = pathlib.Path(sys.argv[1])
-    found = [(title, json.loads(path.read_text())) for title, name in MODELS if (path := folder / f"{name}.json").exists()]
+    found = [(title, entries) for title, name in MODELS if (entries := middle_step(folder, name))]
     if not found:
         sys.exit(f"{folder}: no step-*.json; run scripts/performance.sh {folder} PYTHON steps")
-    context = found[0][1]["context"]
-    most = max(e["tokens_per_second"] for _, run in found for e in run["benchmarks"])
+    context = json.loads(next(folder.glob("step-*.json")).read_text())["context"]
+    most = max(e["tokens_per_second"] for _, entries in found for e in entries)
     scale = (WIDTH - LEFT - 190) / most
     y, body = 64, []
     text = lambda x, at, words, extra="": body.append(f'<text x="{x}" y="{at}" {extra}>{html.escape(words)}</text>')
-    for title, run in found:
+    for title, entries in found:
         text(16, y, title, 'font-weight="bold"')
         y += 10
-        for label, rate, memory, colour in bars(run["benchmarks"]):
+        for label, rate, memory, colour in bars(entries):
             text(LEFT - 8, y + 15, label, 'text-anchor="end"')
             body.append(f'<rect x="{LEFT}" y="{y}" width="{rate * scale:.1f}" height="{BAR - 3}" fill="{colour}"/>')
             text(f"{LEFT + rate * scale + 6:.1f}", y + 14, f"{rate:,.0f} tokens/s, {memory:.1f} GB")

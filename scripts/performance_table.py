@@ -1,6 +1,7 @@
 """Markdown of docs/performance.md from the files of scripts/performance.sh: python3 scripts/performance_table.py OUT
 
-A row of the table is a name pattern in one file, and what is wanted of it. Rows without a measurement say so.
+A row of the table is a name pattern in one file, and what is wanted of it. Rows without a measurement say so. Of several runs
+(NAME.json, NAME.2.json, ...) a row is that of the run in the middle, by what is wanted of it; the last column has the range of all.
 """
 import fnmatch
 import json
@@ -42,9 +43,20 @@ TOKENS = 262144  # of recipes/shapes/long-sequences.txt, where the batch shrinks
 GENERAL = ("eager", "compiled")  # forms that compute what we compute, in fp32
 
 
-def load(folder, name):
-    path = folder / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else {"context": {}, "benchmarks": []}
+def runs(folder, name):
+    """The benchmarks of each run of a stage."""
+    paths = [folder / f"{name}.json", *sorted(folder.glob(f"{name}.[0-9]*.json"))]
+    return [json.loads(path.read_text())["benchmarks"] for path in paths if path.exists()]
+
+
+def middle(results, key):
+    """Of the results of all runs the one in the middle (the lower of two)."""
+    return sorted(results, key=key)[(len(results) - 1) // 2]
+
+
+def span(values, form):
+    """From the least to the most of what all runs gave: '-' for one run."""
+    return f"{form(min(values))} to {form(max(values))}" if len(values) > 1 else "-"
 
 
 def row(*cells):
@@ -74,107 +86,155 @@ def elements(name):
     return shape["B"] * shape["T"] * shape["C"]
 
 
+def best_ratio(entry, forms):
+    """PyTorch's time in its fastest of these forms over ours."""
+    known = [entry[f"torch_{form}_time"] for form in forms if f"torch_{form}_time" in entry]
+    return min(known) / entry["real_time"] if known else None
+
+
+def figures(found, figure):
+    """What a row says of the measurements `found` of one run."""
+    ratios = [r for e in found if (r := best_ratio(e, GENERAL)) is not None]
+    of_form = {form: [r for e in found if (r := best_ratio(e, (form,))) is not None] for form in ("bf16", "formula")}
+    f = {
+        "found": found,
+        "ratios": ratios,
+        "ratio": statistics.median(ratios) if ratios else None,
+        "share": statistics.median(e["share_of_limit"] for e in found),
+        **{form: statistics.median(all_of) if all_of else None for form, all_of in of_form.items()},
+    }
+    value = f[figure]
+    return {**f, "value": value and round(value, 3 if figure == "share" else 2)}  # as it is printed
+
+
 def kernel_rows(folder):
-    entries = load(folder, "kernels")["benchmarks"]
+    measured = runs(folder, "kernels")
     print("\n## Kernels, one core\n")
-    head("kernel", "time", "spread", "limit", "share of it", "PyTorch", "ratio", "over bf16", "over the formula", "wanted", "reached")
+    head("kernel", "time", "spread", "limit", "share of it", "PyTorch", "ratio", "over bf16", "over the formula", "wanted", "reached", "in all runs")
     for title, patterns, wanted in KERNELS:
-        found = [e for e in entries if any(fnmatch.fnmatch(e["name"], p) for p in patterns.split("|"))]
-        if not found:
-            row(title, "not measured", *["-"] * 9)
+        figure, least = wanted or ("share", None)
+        chosen = [[e for e in entries if any(fnmatch.fnmatch(e["name"], p) for p in patterns.split("|"))] for entries in measured]
+        results = [figures(found, figure) for found in chosen if found]
+        if not results:
+            row(title, "not measured", *["-"] * 10)
             continue
-
-        def ratio_of(e, forms):
-            known = [e[f"torch_{f}_time"] for f in forms if f"torch_{f}_time" in e]
-            return min(known) / e["real_time"] if known else None
-
-        ratios = [r for e in found if (r := ratio_of(e, GENERAL)) is not None]
-        ratio = statistics.median(ratios) if ratios else None
-        others = {form: statistics.median(all_of) if (all_of := [r for e in found if (r := ratio_of(e, (form,))) is not None]) else None for form in ("bf16", "formula")}
-        share = statistics.median(e["share_of_limit"] for e in found)
-        worst = f" (least {min(ratios):.2f})" if len(ratios) > 1 else ""
+        f = middle(results, lambda r: r["value"] or 0)
+        found, ratio, share = f["found"], f["ratio"], f["share"]
+        worst = f" (least {min(f['ratios']):.2f})" if len(f["ratios"]) > 1 else ""
         peer = f"{time_of(ratio * found[0]['real_time'])}" if ratio and len(found) == 1 else "-"
         note = next((e[k] for e in found for k in e if k.endswith("_note")), "")
-        figure, least = wanted or (None, None)
-        value = {"ratio": ratio, "formula": others["formula"]}.get(figure, share)
-        value = value and round(value, 3 if figure == "share" else 2)  # as it is printed
+        form = percent if figure == "share" else lambda x: f"{x:.2f} x"
         row(title, time_of(found[0]["real_time"]) if len(found) == 1 else f"{len(found)} shapes", percent(max(e["spread"] for e in found)), "/".join(sorted({e["limited_by"] for e in found})),
-            percent(share), peer + (f" ({note})" if note else ""), f"{ratio:.2f} x{worst}" if ratio else "-", *(f"{x:.2f} x" if x else "-" for x in others.values()),
-            "-" if not wanted else percent(least) if figure == "share" else f"{least} x" + (" the formula" if figure == "formula" else ""), verdict(value, least))
-    pairs = {}
-    for e in entries:
+            percent(share), peer + (f" ({note})" if note else ""), f"{ratio:.2f} x{worst}" if ratio else "-", *(f"{f[x]:.2f} x" if f[x] else "-" for x in ("bf16", "formula")),
+            "-" if not wanted else percent(least) if figure == "share" else f"{least} x" + (" the formula" if figure == "formula" else ""), verdict(f["value"], least),
+            span([r["value"] for r in results if r["value"]] or [0], form))
+    pairs, conv = {}, {}
+    for e in (e for entries in measured for e in entries if e["name"].startswith("aft_")):
         for way in ("forward", "backward"):
-            if f"_{way}/" in e["name"] and e["name"].startswith("aft_"):
-                pairs.setdefault(e["name"].replace(f"_{way}/", "/"), {})[way] = e["real_time"]
-    conv = [f"`{e['name']}` {e['real_time'] / elements(e['name']):.2f}" for e in entries if e["name"].startswith("aft_conv_")]
-    print("\nAFT-conv, ns per element of [B, T, C]: " + ("; ".join(conv) or "not measured") + ".")
-    print("\nBackward over forward: " + ("; ".join(f"`{n}` {p['backward'] / p['forward']:.2f}" for n, p in pairs.items() if len(p) == 2) or "not measured") + ".")
+            if f"_{way}/" in e["name"]:
+                pairs.setdefault(e["name"].replace(f"_{way}/", "/"), {}).setdefault(way, []).append(e["real_time"])
+        if e["name"].startswith("aft_conv_"):
+            conv.setdefault(e["name"], []).append(e["real_time"] / elements(e["name"]))
+    print("\nAFT-conv, ns per element of [B, T, C]: " + ("; ".join(f"`{n}` {statistics.median(all_of):.2f}" for n, all_of in conv.items()) or "not measured") + ".")
+    print("\nBackward over forward: " + ("; ".join(f"`{n}` {statistics.median(b / f for b, f in zip(p['backward'], p['forward'])):.2f}" for n, p in pairs.items() if len(p) == 2) or "not measured") + ".")
 
 
 def thread_rows(folder):
-    gains = [e["scaling"] for e in load(folder, "gemm-2")["benchmarks"] if "scaling" in e]
+    results = [gains for entries in runs(folder, "gemm-2") if (gains := [e["scaling"] for e in entries if "scaling" in e])]
+    gains = middle(results, statistics.median) if results else []
     text = f"median {statistics.median(gains):.2f}, least {min(gains):.2f}" if gains else "not measured"
+    if len(results) > 1:
+        text += f", the median of all runs {span([statistics.median(g) for g in results], '{:.2f}'.format)}"
     print(f"\nProducts, two cores over one: {text} (wanted: 1.9).")
+
+
+def rival(entries):
+    """PyTorch's best fp32 form over ours."""
+    return min((e["time_over_ours"] for e in entries[1:] if "bf16" not in e["name"]), default=None)
+
+
+def middle_step(folder, name):
+    """The entries of the run in the middle, ours first."""
+    least_ratio = next(least for _, file, least, _ in STEPS if file == name)
+    measured = runs(folder, name)
+    return middle(measured, lambda run: (rival(run) or 0) if least_ratio else run[0]["model_flops_utilisation"]) if measured else []
 
 
 def step_rows(folder):
     print("\n## Training steps, fp32, two cores\n")
-    head("model", "form", "tokens/s", "spread", "FMA peak used", "peak memory", "we are faster by", "wanted", "reached")
+    head("model", "form", "tokens/s", "spread", "FMA peak used", "peak memory", "we are faster by", "wanted", "reached", "in all runs")
     for title, name, least_ratio, least_share in STEPS:
-        entries = load(folder, name)["benchmarks"]
-        if not entries:
-            row(title, "not measured", *["-"] * 7)
+        measured = runs(folder, name)
+        if not measured:
+            row(title, "not measured", *["-"] * 8)
             continue
-        rivals = [e["time_over_ours"] for e in entries[1:] if "bf16" not in e["name"]]
-        ratio = min(rivals) if rivals else None
+        entries = middle_step(folder, name)
+        ratio = rival(entries)
         for n, e in enumerate(entries):
             ours = n == 0
             share = e["model_flops_utilisation"]
             wanted = [f"{least_ratio} x" if least_ratio else "", percent(least_share) if least_share else ""]
             reached = [verdict(ratio, least_ratio), verdict(share, least_share)]
+            ranges = [span([r for run in measured if (r := rival(run))] or [0], "{:.2f} x".format), span([run[0]["model_flops_utilisation"] for run in measured], percent)]
             row(title if ours else "", e["name"].split("/")[-1], f"{e['tokens_per_second']:.0f}", percent(e["spread"]), percent(share), f"{e['peak_memory_bytes'] * 1e-9:.2f} GB",
-                "-" if ours else f"{e['time_over_ours']:.2f} x", ", ".join(w for w in wanted if w) if ours else "", ", ".join(r for r in reached if r != "-") if ours else "")
+                "-" if ours else f"{e['time_over_ours']:.2f} x", ", ".join(w for w in wanted if w) if ours else "", ", ".join(r for r in reached if r != "-") if ours else "",
+                ", ".join(ranges) if ours and len(measured) > 1 else "")
         eager = next((e for e in entries[1:] if "eager" in e["name"]), None)
         if eager:
-            print(f"| | memory over eager's | | | | {percent(entries[0]['peak_memory_bytes'] / eager['peak_memory_bytes'])} | | 50.0 % | {'yes' if 2 * entries[0]['peak_memory_bytes'] <= eager['peak_memory_bytes'] else 'no'} |")
+            print(f"| | memory over eager's | | | | {percent(entries[0]['peak_memory_bytes'] / eager['peak_memory_bytes'])} | | 50.0 % | {'yes' if 2 * entries[0]['peak_memory_bytes'] <= eager['peak_memory_bytes'] else 'no'} | |")
 
 
 def decode_rows(folder):
     print("\n## Decoding, 24x256, two cores\n")
-    head("what", "tokens/s", "of a sequence", "share of its limit", "FMA peak used", "wanted", "reached")
-    entries = load(folder, "decode")["benchmarks"]
-    if not entries:
-        row("not measured", *["-"] * 6)
-    for e in entries:
-        if e["name"].startswith("startup/"):
-            row("start-up to the first token", f"{e['real_time'] * 1e-9:.3f} s", "-", "-", "-", "0.3 s", "yes" if e["real_time"] < 0.3e9 else "no")
+    head("what", "tokens/s", "of a sequence", "share of its limit", "FMA peak used", "wanted", "reached", "in all runs")
+    by_name = {}
+    for entries in runs(folder, "decode"):
+        for e in entries:
+            by_name.setdefault(e["name"], []).append(e)
+    if not by_name:
+        row("not measured", *["-"] * 7)
+    for name, results in by_name.items():
+        if name.startswith("startup/"):
+            e = middle(results, lambda e: e["real_time"])
+            row("start-up to the first token", f"{e['real_time'] * 1e-9:.3f} s", "-", "-", "-", "0.3 s", "yes" if e["real_time"] < 0.3e9 else "no", span([e["real_time"] * 1e-9 for e in results], "{:.3f} s".format))
             continue
-        single = e["name"].endswith("batch:1")
-        value, least = (e["share_of_limit"], 0.8) if single else (e["share_of_fma_peak"], 0.5)
-        row(e["name"], f"{e['tokens_per_second']:.0f}", f"{e['tokens_per_second_of_a_sequence']:.1f}", f"{percent(e['share_of_limit'])} of {e['limited_by']}", percent(e["share_of_fma_peak"]),
-            f"{percent(least)} of {'the limit' if single else 'FMA'}", verdict(value, least))
+        single = name.endswith("batch:1")
+        figure, least = ("share_of_limit", 0.8) if single else ("share_of_fma_peak", 0.5)
+        e = middle(results, lambda e: e[figure])
+        row(name, f"{e['tokens_per_second']:.0f}", f"{e['tokens_per_second_of_a_sequence']:.1f}", f"{percent(e['share_of_limit'])} of {e['limited_by']}", percent(e["share_of_fma_peak"]),
+            f"{percent(least)} of {'the limit' if single else 'FMA'}", verdict(e[figure], least), span([e[figure] for e in results], percent))
 
 
 # One sequence of each length; and as many tokens at each length, where the batch of short ones shares what is made once for all
 # sequences (AFT-local's table of biases).
 def length_rows(folder):
     print("\n## Time per token against the length, two cores, C = 256\n")
-    head("operator", "sequences", "T", "ns per token, forward", "backward", "forward + backward", "over T = 1,024", "wanted")
+    head("operator", "sequences", "T", "ns per token, forward", "backward", "forward + backward", "over T = 1,024", "wanted", "in all runs")
+    measured = [per_token(entries) for entries in runs(folder, "lengths")]
+    for key in sorted(set().union(*measured)):
+        operator, same_tokens, T = key
+        results = [(found[key], sum(found[key].values()) / sum(found[operator, same_tokens, 1024].values()) - 1) for found in measured
+                   if len(found.get(key, {})) == len(found.get((operator, same_tokens, 1024), {})) == 2]
+        if not results:
+            continue
+        times, change = middle(results, lambda result: result[1])
+        within = "-" if T == 1024 else f"within {100 * FLAT:.0f} %: {'no' if change > FLAT else 'yes' if change >= -FLAT else 'less'}"
+        row(operator, TOKENS // T if same_tokens else 1, f"{T:,}", f"{times['forward']:.0f}", f"{times['backward']:.0f}", f"{sum(times.values()):.0f}", f"{100 * change:+.1f} %", within,
+            "-" if T == 1024 else span([change for _, change in results], "{:+.1%}".format))
+    if not measured:
+        row("not measured", *["-"] * 8)
+
+
+def per_token(entries):
+    """ns by (operator, as many tokens at each length?, T) and by way."""
     found = {}
-    for e in load(folder, "lengths")["benchmarks"]:
+    for e in entries:
         kernel, *letters = e["name"].split("/")
         shape = {k: int(v) for k, v in (x.split(":") for x in letters)}
         operator, way = kernel.rsplit("_", 1)
         for same_tokens in ([False] if shape["B"] == 1 else []) + ([True] if shape["B"] * shape["T"] == TOKENS else []):
             found.setdefault((operator, same_tokens, shape["T"]), {})[way] = e["real_time"] / (shape["B"] * shape["T"])
-    for (operator, same_tokens, T), times in sorted(found.items()):
-        total, first = sum(times.values()), sum(found.get((operator, same_tokens, 1024), {}).values())
-        change = total / first - 1 if first else None
-        verdict = "-" if T == 1024 or change is None else f"within {100 * FLAT:.0f} %: {'no' if change > FLAT else 'yes' if change >= -FLAT else 'less'}"
-        row(operator, f"{TOKENS // T if same_tokens else 1}", f"{T:,}", f"{times.get('forward', 0):.0f}", f"{times.get('backward', 0):.0f}", f"{total:.0f}",
-            "-" if change is None else f"{100 * change:+.1f} %", verdict)
-    if not found:
-        row("not measured", *["-"] * 7)
+    return found
 
 
 def main():
@@ -182,14 +242,18 @@ def main():
     contexts = [c for p in sorted(folder.glob("*.json")) if (c := json.loads(p.read_text())["context"])]
     if not contexts:
         sys.exit(f"{folder}: no measurements; run scripts/performance.sh {folder}")
-    print(f"Measured {contexts[0]['date']} to {contexts[-1]['date']} on {contexts[0]['cpu_model']}, aft {contexts[0]['aft_version']}, table {contexts[0]['limits']['target']}; "
+    dates = sorted(c["date"] for c in contexts)
+    print(f"Measured {dates[0]} to {dates[-1]} on {contexts[0]['cpu_model']}, aft {contexts[0]['aft_version']}, table {contexts[0]['limits']['target']}; "
           f"other programs used {max(c['cpus_used_by_others'] for c in contexts):.2f} CPUs at most.\n")
     head("limit", *(f"{n} thread{'s' if n > 1 else ''}" for n in (1, 2)))
-    by_threads = {c["limits"]["threads"]: c["limits"] for c in contexts}
-    row("FMA, GFLOP/s", *(f"{by_threads[n]['fma_flops_per_second'] * 1e-9:.0f}" if n in by_threads else "-" for n in (1, 2)))
-    keys = ("read", "copy", "three_reads_one_write", "update")
+
+    def best(threads, *keys):
+        known = [value[keys[-1]] for c in contexts if c["limits"]["threads"] == threads for value in [c["limits"] if len(keys) == 1 else c["limits"][keys[0]]]]
+        return f"{max(known) * 1e-9:.0f}" if known else "-"
+
+    row("FMA, GFLOP/s", *(best(n, "fma_flops_per_second") for n in (1, 2)))
     for level in ("L1", "L2", "L3", "DRAM"):
-        row(f"{level} read / copy / 3r1w / in place, GB/s", *(" / ".join(f"{by_threads[n][level][k + '_bytes_per_second'] * 1e-9:.0f}" for k in keys) if n in by_threads else "-" for n in (1, 2)))
+        row(f"{level} read / copy / 3r1w / in place, GB/s", *(" / ".join(best(n, level, f"{k}_bytes_per_second") for k in ("read", "copy", "three_reads_one_write", "update")) for n in (1, 2)))
     kernel_rows(folder)
     thread_rows(folder)
     step_rows(folder)
