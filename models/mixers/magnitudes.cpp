@@ -2,35 +2,20 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
-#include "models/mixers/cut.h"
-#include "runtime/parallel.h"
+#include "kernel_table.h"
 
 namespace aft {
 namespace {
 
-constexpr int64_t lanes = 16;  // sums or maxima side by side, which the compiler keeps in vectors: one would wait for itself
+constexpr int64_t lanes = 16;  // maxima side by side, which the compiler keeps in vectors: one would wait for itself
 
 }  // namespace
 
 double largest_norm(const Tensor &x, int64_t rows) {
-    constexpr int64_t task = 64;  // rows
-    std::vector<double> most(size_t(ceil_div(rows, task)), 0);
-    parallel_for(int64_t(most.size()), [&](int64_t n) {
-        for (int64_t t = n * task; t < std::min(rows, (n + 1) * task); t++) {
-            const float *row = x.data() + t * x.stride(0);
-            float sum[lanes] = {};
-            int64_t d = 0;
-            for (; d + lanes <= x.size(1); d += lanes)
-                for (int64_t j = 0; j < lanes; j++) sum[j] += row[d + j] * row[d + j];
-            for (; d < x.size(1); d++) sum[d % lanes] += row[d] * row[d];
-            for (int64_t half = lanes / 2; half > 0; half /= 2)  // one after the other they would take as long as the row
-                for (int64_t j = 0; j < half; j++) sum[j] += sum[j + half];
-            most[size_t(n)] = std::max(most[size_t(n)], double(sum[0]));
-        }
-    });
-    return std::sqrt(*std::max_element(most.begin(), most.end()));
+    Tensor squares({rows});
+    kernels().sum_of_squares_f32(x.slice(0, 0, rows).reshape({rows * x.size(1)}), squares);  // a row is a piece
+    return std::sqrt(double(*std::max_element(squares.data(), squares.data() + rows)));
 }
 
 float largest_magnitude(const Tensor &x) {
