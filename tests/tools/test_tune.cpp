@@ -140,7 +140,9 @@ TEST(Tune, AShapeNeedNotSuitAllKernelsOfAFilter) {
     const TemporaryFolder folder;
     const Outcome plan = run_aft("tune --json --dry-run --filter 'aft_*' --shape B=8,T=1024,C=512");
     ASSERT_EQ(plan.code, 0) << plan.err;
-    for (const json &kernel : json::parse(plan.out).at("kernels")) EXPECT_TRUE(kernel.at("symbol").get<std::string>().starts_with("aft_simple_")) << kernel;
+    const json planned = json::parse(plan.out).at("kernels");
+    EXPECT_FALSE(planned.empty());
+    for (const json &kernel : planned) EXPECT_TRUE(kernel.at("symbol").get<std::string>().starts_with("aft_simple_")) << kernel;
     const std::string common = " --json --candidates 1 --budget 10s --threads 1 --shape M=1,N=256,K=64 --out " + (folder / "records");
     const Outcome some = run_aft("tune --filter gemm_nt_f32" + common);
     ASSERT_EQ(some.code, 0) << some.err;
@@ -352,6 +354,24 @@ TEST(Tune, EditingARecordRebuildsItsKernelOnly) {
             }
         }
     EXPECT_GT(used, 0);
+}
+
+// Several folders of records, the user's own before the committed ones: both may have one of a kernel, and the first is the best.
+TEST(Tune, TheBuildTakesSeveralFoldersOfRecords) {
+    const TemporaryFolder folder;
+    const std::string own = folder / "own", committed = AFT_SOURCE_DIR "/schedules/tuned", tree = folder / "tree";
+    fs::copy(committed, own, fs::copy_options::recursive);
+    const std::string command = AFT_CMAKE " -S " AFT_SOURCE_DIR " -B " + tree + " -DAFT_BUILD_TESTS=OFF '-DAFT_TUNED_DIR=" + own + ";" + committed + "' >" + (folder / "log") + " 2>&1";
+    ASSERT_EQ(std::system(command.c_str()), 0) << command << "\n" << slurp(folder / "log");
+    int both = 0;
+    const json manifest = parse_file(tree + "/kernels/manifest.json");
+    for (const json &kernel : manifest.at("kernels")) {
+        if (kernel.at("records").empty()) continue;
+        const std::string file = "/" + kernel.at("target").get<std::string>() + "/" + kernel.at("record").get<std::string>() + ".json";
+        EXPECT_EQ(kernel.at("records"), json({own + file, committed + file}));
+        both++;
+    }
+    EXPECT_GT(both, 0);
 }
 
 // A record that lies in the folder of another family of targets is named and not used, even if its knob space fits.
