@@ -40,13 +40,16 @@ function(aft_find_records OUT FILE TARGET)
 endfunction()
 
 function(aft_kernel_object SYMBOL FAMILY GENERATOR TARGET RECORDS)  # and generator parameters
-    list(JOIN RECORDS "," record_list)
+    list(JOIN RECORDS "," records)
+    if (records)
+        set(records "records=${records}")
+    endif ()
     set(output ${AFT_KERNEL_DIR}/${SYMBOL})
     add_custom_command(
         OUTPUT ${output}.o ${output}.h ${output}.report
         COMMAND generate_${FAMILY} -g ${GENERATOR} -f ${SYMBOL} -o ${AFT_KERNEL_DIR} -e object,c_header
                 target=${AFT_HALIDE_${TARGET}}${AFT_HALIDE_FEATURES} report=${output}.report
-                "$<$<BOOL:${record_list}>:records=${record_list}>" ${ARGN}
+                ${records} ${ARGN}
         DEPENDS generate_${FAMILY} ${RECORDS}
         WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} COMMENT "Generating ${SYMBOL}" COMMAND_EXPAND_LISTS VERBATIM)
     set_property(GLOBAL APPEND PROPERTY AFT_OBJECTS ${output}.o)

@@ -64,7 +64,7 @@ int fail(const std::string &message, int code) {
 
 int usage(const CLI::App &app, const std::string &message) {
     std::string name = "aft";
-    for (const CLI::App *sub : app.get_subcommands()) name += " " + sub->get_name();
+    for (const CLI::App *at = &app; !at->get_subcommands().empty(); name += " " + at->get_name()) at = at->get_subcommands().front();
     return fail(message + " (see " + name + " --help)", exit_usage);
 }
 

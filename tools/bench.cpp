@@ -11,6 +11,7 @@
 
 #include "aft/error.h"
 #include "aft/threads.h"
+#include "runtime/files.h"
 #include "tools/bench/limits.h"
 #include "tools/bench/machine.h"
 #include "tools/bench/measure.h"
@@ -72,12 +73,13 @@ std::vector<std::pair<std::string, WorkShape>> given_shapes(const Options &optio
             }
         }
     }
+    if (given.empty() && !options.shape_files.empty()) throw UsageError("--shapes " + fmt::format("{}", fmt::join(options.shape_files, " ")) + " lists no shape");
     return given;
 }
 
 std::vector<Choice> choose(const Options &options) {
     const auto given = given_shapes(options);
-    std::vector<bool> used(given.size());
+    std::vector<bool> used(given.size()), matched(options.filters.size());
     std::vector<Choice> chosen;
     for (const WorkloadMaker &maker : workload_makers()) {
         std::vector<WorkShape> shapes;
@@ -86,16 +88,16 @@ std::vector<Choice> choose(const Options &options) {
             if (matches(given[n].first, maker.kernel) && maker.takes(given[n].second)) shapes.push_back(given[n].second), used[n] = true;
         for (const WorkShape &shape : shapes) {
             const Choice choice{&maker, shape};
-            for (const std::string &filter : options.filters)
-                if (matches(filter, maker.kernel) || matches(filter, choice.name())) {
-                    chosen.push_back(choice);
-                    break;
-                }
+            bool wanted = false;
+            for (size_t n = 0; n < options.filters.size(); n++)
+                if (matches(options.filters[n], maker.kernel) || matches(options.filters[n], choice.name())) wanted = matched[n] = true;
+            if (wanted) chosen.push_back(choice);
         }
     }
     for (size_t n = 0; n < given.size(); n++)
         if (!used[n]) throw UsageError("no kernel '" + given[n].first + "' takes the shape " + to_string(given[n].second) + ": aft bench --list shows what each takes");
-    if (chosen.empty()) throw UsageError("no kernel matches --filter " + fmt::format("{}", fmt::join(options.filters, " ")) + ": aft bench --list shows all");
+    for (size_t n = 0; n < matched.size(); n++)
+        if (!matched[n]) throw UsageError("no kernel matches --filter '" + options.filters[n] + "'" + (given.empty() ? "" : " at these shapes") + ": aft bench --list shows all");
     return chosen;
 }
 
@@ -244,8 +246,8 @@ int bench(const Options &options, const Common &common) {
         file["comparison"] = to_json(comparison);
     }
     if (common.json) std::puts(file.dump(2).c_str());
-    if (!options.output.empty()) write_file(options.output, file.dump(2) + "\n");
-    if (!options.plot.empty()) write_file(options.plot, roofline_svg(results, all));
+    if (!options.output.empty()) write_file_atomic(options.output, file.dump(2) + "\n");
+    if (!options.plot.empty()) write_file_atomic(options.plot, roofline_svg(results, all));
     return exit_done;
 }
 

@@ -83,7 +83,9 @@ std::vector<Job> find_jobs(const Options &options, const Manifest &manifest, con
         if (entry == manifest.kernels.end()) throw Error("the build in '" + manifest.build_dir + "' has no kernel " + variant.symbol + ": build the project again");
         jobs.push_back({make_task(manifest, *entry, variant.report), shapes_for(variant.kernel, given)});
     }
-    if (jobs.empty()) throw UsageError("--filter " + fmt::format("{}", fmt::join(options.filters, " ")) + " matches no kernel of the table " + table.target);
+    for (const std::string &glob : options.filters)
+        if (std::ranges::none_of(jobs, [&](const Job &job) { return matches({glob}, job.task.entry->kernel) || matches({glob}, job.task.entry->symbol); }))
+            throw UsageError("--filter '" + glob + "' matches no kernel of the table " + table.target + ": aft tune --list shows them");
     for (const WorkShape &shape : given)
         if (std::ranges::none_of(jobs, [&](const Job &job) { return std::ranges::find(job.shapes, to_string(shape)) != job.shapes.end(); }))
             throw UsageError("no workload times these kernels at the shape " + to_string(shape) + ": aft bench --list shows what each takes");
@@ -124,6 +126,35 @@ std::string record_file(const Options &options, const Manifest &manifest, const 
         return out.string();
     }
     return (out / job.task.entry->target / (job.task.entry->record + ".json")).string();
+}
+
+// Said before the search: a record that cannot be written would be a search in vain. Makes no folder.
+void expect_place(const std::string &record) {
+    if (fs::is_directory(record)) throw Error("the record '" + record + "' cannot be written: there is a folder of this name");
+    fs::path folder = fs::absolute(record).parent_path();
+    while (!fs::exists(folder)) folder = folder.parent_path();
+    try {
+        check_writable(folder.string());
+    } catch (const Error &error) {
+        throw Error("the record '" + record + "' cannot be written: " + error.what());
+    }
+}
+
+// --try: values of some kernel's knobs; the others pass them by.
+std::vector<KnobValues> first_values(const Options &options, const std::vector<Job> &jobs) {
+    std::vector<KnobValues> first;
+    for (const std::string &text : options.first) {
+        try {
+            first.push_back(knob_values(text));
+        } catch (const Error &error) {
+            throw UsageError(std::string("--try: ") + error.what());
+        }
+        const auto suits = [&](const Job &job) {
+            return std::ranges::all_of(first.back(), [&](const auto &value) { return std::ranges::find(job.task.space.knobs, value.first, &TunedKnob::name) != job.task.space.knobs.end(); });
+        };
+        if (first.back().empty() || std::ranges::none_of(jobs, suits)) throw UsageError("--try '" + text + "': no kernel of --filter has these knobs: aft tune --list shows them");
+    }
+    return first;
 }
 
 // The result of `work`; null, and a line that says so, for a variant that no shape reaches: the next kernel's turn.
@@ -177,7 +208,10 @@ int tune_all(const Options &options, const Common &common) {
     const std::string work = manifest.build_dir + "/tune";
     make_folders(work);
     std::optional<FolderLock> lock;  // a question waits for no search
-    if (!options.list && !options.dry_run) lock.emplace(work, "another aft tune works in '" + work + "': wait for it, stop it, or give another --build-dir");
+    if (!options.list && !options.dry_run) {
+        lock.emplace(work, "another aft tune works in '" + work + "': wait for it, stop it, or give another --build-dir");
+        remove_abandoned(work);
+    }
     std::vector<Job> jobs = find_jobs(options, manifest, table);
     if (options.list) {
         json all = json::array();
@@ -193,12 +227,9 @@ int tune_all(const Options &options, const Common &common) {
     if (jobs.empty()) throw UsageError("none of these kernels can be tuned (" + first_obstacle + "): aft tune --list says why");
     if (!searched) return try_autoschedulers(options, common, jobs, autoschedulers);
 
-    std::vector<KnobValues> first;
-    try {
-        for (const std::string &text : options.first) first.push_back(knob_values(text));
-    } catch (const Error &error) {
-        throw UsageError(std::string("--try: ") + error.what());
-    }
+    const std::vector<KnobValues> first = first_values(options, jobs);
+    if (!options.dry_run)
+        for (const Job &job : jobs) expect_place(record_file(options, manifest, job, jobs.size()));
 
     // The budget goes to the kernels in proportion to the size of their space, within a factor of ten.
     double weights = 0;
@@ -228,8 +259,8 @@ int tune_all(const Options &options, const Common &common) {
                 std::printf("%s: %.3f of the incumbent's time with %s -> %s\n", job.task.entry->symbol.c_str(), result.at("ratio").get<double>(),
                             to_text(result.at("knobs").get<KnobValues>()).c_str(), o.out.c_str());
             else
-                std::printf("%s: %s; %d candidates tried\n", job.task.entry->symbol.c_str(), result.at("status") == "kept" ? "nothing better than the incumbent" : "interrupted",
-                            result.at("tried").get<int>());
+                std::printf("%s: %s; %d candidates tried%s\n", job.task.entry->symbol.c_str(), result.at("status") == "kept" ? "nothing better than the incumbent" : "interrupted",
+                            result.at("tried").get<int>(), result.at("status") == "kept" ? "" : " (--resume goes on from here)");
             std::fflush(stdout);
         }
         if (interrupted()) break;

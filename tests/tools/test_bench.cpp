@@ -25,7 +25,7 @@ TEST(Bench, RefusesWrongShapesFiltersAndFiles) {
     std::ofstream(folder / "bad.txt") << "gemm_nt_f32 M=8,N=8,K=8\n\ngemm_nt_f32 M=8,N=8 K=8\n";
     for (const char *arguments :
          {"--shape M=8,N=", "--shape M=0,N=1,K=1", "--shape M=8,M=8,K=1", "--shape M=8x,N=1,K=1", "--shape Z=1", "--shape M=99999999999999999999,N=1,K=1", "--filter no_such_kernel",
-          "--samples 0", "--scaling --threads 1", "--shapes /nowhere/shapes.txt"}) {
+          "--filter gemm_nt_f32 no_such_kernel", "--samples 0", "--scaling --threads 1", "--shapes /nowhere/shapes.txt", "--shapes /dev/null", "--shapes /"}) {
         const Outcome ran = run_aft(std::string("bench --list ") + arguments);
         EXPECT_EQ(ran.code, 2) << arguments;
         EXPECT_NE(ran.err.find("aft: error: "), std::string::npos) << arguments;
@@ -92,6 +92,11 @@ TEST(Bench, WritesFilesAndTable) {
         EXPECT_EQ(lost.code, 1);
         EXPECT_EQ(lost.out, "") << "measured for nothing";
     }
+    // Neither an earlier file is touched before there is a new one, nor is an empty one left.
+    EXPECT_EQ(run_aft(tiny + "--output " + (folder / "run.json") + " --plot /nowhere/roofline.svg").code, 1);
+    EXPECT_EQ(json::parse(slurp(folder / "run.json")).at("benchmarks").size(), 1u);
+    EXPECT_EQ(run_aft(tiny + "--output " + (folder / "new.json") + " --plot /nowhere/roofline.svg").code, 1);
+    EXPECT_FALSE(std::filesystem::exists(folder / "new.json"));
 }
 
 TEST(Bench, ComparisonShowsAPlantedSlowdown) {
@@ -131,7 +136,11 @@ TEST(Bench, ComparisonShowsAPlantedSlowdown) {
         EXPECT_NE(refused.err.find(said), std::string::npos) << refused.err;
         EXPECT_EQ(refused.err.find("json.exception"), std::string::npos) << refused.err;
     }
-    EXPECT_EQ(run_aft(tiny + "--compare /nowhere/before.json").code, 1);
+    for (const std::string &place : {std::string("/nowhere/before.json"), folder / ""}) {
+        const Outcome refused = run_aft(tiny + "--compare " + place);
+        EXPECT_EQ(refused.code, 1);
+        EXPECT_NE(refused.err.find("'" + place + "'"), std::string::npos) << refused.err;
+    }
 }
 
 }  // namespace

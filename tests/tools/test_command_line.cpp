@@ -30,6 +30,7 @@ TEST(CommandLine, WrongUsageIsTwo) {
     expect_error("info --device cuda", 2, "--device");
     expect_error("info --quiet --verbose", 2, "--quiet");
     expect_error("verify --filter nothing_like_it", 2, "nothing_like_it");
+    expect_error("bench step --batch 0", 2, "(see aft bench step --help)");
 }
 
 TEST(CommandLine, FailureIsOne) { expect_error("info --target i486", 1, "i486"); }

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -135,12 +136,59 @@ TEST(Tune, CtrlCKeepsWhatWasTried) {
     EXPECT_EQ(rest.at("tried"), 8);
 }
 
+// Runs a search of add_f32 in the background and `script` while $p is its process and $w its worker, which has judged a candidate. The search's result.
+json disturbed_search(const TemporaryFolder &folder, const std::string &script) {
+    fs::remove(add_journal());
+    const std::string out = folder / "out";
+    const std::string command = std::string(AFT_PROGRAM) + " " + tune_add(folder, "--seed 4") + " >" + out + " & p=$!; for n in $(seq 3000); do grep -qs verdict " + add_journal() +
+                                " && break; sleep 0.02; done; w=$(cat /proc/$p/task/$p/children); " + script;
+    EXPECT_EQ(std::system(command.c_str()), 0) << command;
+    return json::parse(slurp(out), nullptr, false);
+}
+
+// The candidate that a worker held when something else killed it is judged by the next worker.
+TEST(Tune, ADeadWorkerIsNoFaultOfItsCandidate) {
+    const TemporaryFolder folder;
+    const json all = disturbed_search(folder, "kill -9 $w; wait $p");
+    ASSERT_TRUE(all.is_object());
+    EXPECT_EQ(all.at("kernels").at(0).at("tried"), 8);
+    EXPECT_EQ(all.at("kernels").at(0).at("counts").value("crashed", 0), 0) << all.dump();
+}
+
+TEST(Tune, AKilledSearchLeavesNoProcessAndTheNextOneCleansUp) {
+    const TemporaryFolder folder;
+    disturbed_search(folder, "c=$(cat /proc/$w/task/$w/children); kill -9 $p; alive() { cat $(for x in $w $c; do echo /proc/$x/status; done) 2>/dev/null | grep -q '^State:[[:space:]]*[RSDTt]'; }; "
+                             "for n in $(seq 500); do alive || break; sleep 0.02; done; ! alive");
+    const fs::path tune = fs::path(AFT_BINARY_DIR) / "tune" / table_in_use();
+    const fs::path dead = tune / "x.asked.999999999", alive = tune / ("x.asked." + std::to_string(getpid())), search = tune / "x.work";  // no process has the first number
+    for (const fs::path &left : {dead, alive, search}) fs::create_directories(left / "1");
+    const json rest = json::parse(run_aft(tune_add(folder, "--seed 4 --resume --candidates 1")).out)["kernels"][0];
+    EXPECT_EQ(rest.at("resumed"), 1);
+    EXPECT_FALSE(fs::exists(dead));
+    EXPECT_FALSE(fs::exists(search));
+    EXPECT_TRUE(fs::exists(alive)) << "another program's question";
+    fs::remove_all(alive);
+}
+
+// Lines of a journal that this program did not write, or not to their end, are passed over.
+TEST(Tune, ABrokenJournalIsTakenUpWhereItHolds) {
+    const TemporaryFolder folder;
+    ASSERT_EQ(run_aft(tune_add(folder, "--candidates 2 --seed 4")).code, 0);
+    for (const char *line : {R"({"knobs":"rows_per_task:4,vectors:1","verdict":{}})", R"({"knobs":5,"verdict":{"status":"ok"}})", R"({"result":5})", R"({"result":{"status":"kept"}})", "[", "7"})
+        std::ofstream(add_journal(), std::ios::app) << line << "\n";
+    const Outcome again = run_aft(tune_add(folder, "--candidates 2 --seed 4 --resume"));
+    ASSERT_EQ(again.code, 0) << again.err;
+    EXPECT_EQ(json::parse(again.out)["kernels"][0].at("resumed"), 2);
+}
+
 // A glob over a family and one shape: the kernels that it suits are tuned, variants that it does not reach are passed by.
 TEST(Tune, AShapeNeedNotSuitAllKernelsOfAFilter) {
     const TemporaryFolder folder;
     const Outcome plan = run_aft("tune --json --dry-run --filter 'aft_*' --shape B=8,T=1024,C=512");
     ASSERT_EQ(plan.code, 0) << plan.err;
-    for (const json &kernel : json::parse(plan.out).at("kernels")) EXPECT_TRUE(kernel.at("symbol").get<std::string>().starts_with("aft_simple_")) << kernel;
+    const json planned = json::parse(plan.out).at("kernels");
+    EXPECT_FALSE(planned.empty());
+    for (const json &kernel : planned) EXPECT_TRUE(kernel.at("symbol").get<std::string>().starts_with("aft_simple_")) << kernel;
     const std::string common = " --json --candidates 1 --budget 10s --threads 1 --shape M=1,N=256,K=64 --out " + (folder / "records");
     const Outcome some = run_aft("tune --filter gemm_nt_f32" + common);
     ASSERT_EQ(some.code, 0) << some.err;
@@ -160,7 +208,7 @@ TEST(Tune, TriesGivenValuesFirst) {
     };
     EXPECT_EQ(tried("--candidates 1 --try rows_per_task:4,vectors:4").at("resumed"), 0);
     EXPECT_EQ(tried("--candidates 1 --resume --try vectors:1,rows_per_task:64").at("resumed"), 0);
-    const json both = tried("--candidates 3 --resume --try rows_per_task:4,vectors:4 --try rows_per_task:64,vectors:1 --try rows:2");
+    const json both = tried("--candidates 3 --resume --try rows_per_task:4,vectors:4 --try rows_per_task:64,vectors:1 --try rows_per_task:5");
     EXPECT_EQ(both.at("resumed"), 2);
     EXPECT_EQ(both.at("tried"), 3);
     const Outcome wrong = run_aft(tune_add(folder, "--try vectors=4"));
@@ -241,8 +289,23 @@ TEST(Tune, WrongUseIsNamed) {
     expect("--filter add_f32 --shape M=1", 2, "no workload times these kernels at the shape M=1");
     expect("--filter add_f32 --shape C=64,R=16 --shape C=64 --dry-run", 2, "at the shape C=64:");
     expect("--seed -3 --list", 2, "--seed");
+    expect("--filter add_f32 --filter nothing_like_it --list", 2, "'nothing_like_it'");
+    for (const char *knobs : {"rows:2", "''", "vectors:2,rows:2"}) expect(std::string("--filter add_f32 --dry-run --try ") + knobs, 2, "no kernel of --filter has these knobs");
+    // Before the search, not after it.
+    expect("--filter add_f32 --out /dev/null/records", 1, "/dev/null");
+    const TemporaryFolder folder;
+    fs::create_directories(folder / "folder.json");
+    expect("--filter add_f32 --out " + (folder / "folder.json"), 1, "there is a folder of this name");
     expect("--build-dir /nonexistent --filter add_f32", 1, "tuning needs the build tree");
     expect("--compare /nonexistent/a /nonexistent/b", 1, "there is no record");
+    for (const char *text : {"", "[]", R"({"knobs":3})", R"({"knobs":{"a":1},"shapes":[{"shape":4}]})", R"({"knobs":{"a":1},"shapes":[{"shape":"B=1","median_seconds":"x"}]})"}) {
+        std::ofstream(folder / "record") << text;
+        expect("--compare " + (folder / "record") + " " + (folder / "record"), 1, "is no tuned record");
+    }
+    for (const char *text : {"", R"({"incumbent":5})", "{\"incumbent\":{\"a\":1}}\n{\"knobs\":\"a:x\",\"verdict\":{}}"}) {
+        std::ofstream(folder / "journal") << text;
+        expect("--simulate " + (folder / "journal"), 1, "is no journal");
+    }
 }
 
 TEST(Tune, OneSearchAtATimeInABuildTree) {
@@ -352,6 +415,24 @@ TEST(Tune, EditingARecordRebuildsItsKernelOnly) {
             }
         }
     EXPECT_GT(used, 0);
+}
+
+// Several folders of records, the user's own before the committed ones: both may have one of a kernel, and the first is the best.
+TEST(Tune, TheBuildTakesSeveralFoldersOfRecords) {
+    const TemporaryFolder folder;
+    const std::string own = folder / "own", committed = AFT_SOURCE_DIR "/schedules/tuned", tree = folder / "tree";
+    fs::copy(committed, own, fs::copy_options::recursive);
+    const std::string command = AFT_CMAKE " -S " AFT_SOURCE_DIR " -B " + tree + " -DAFT_BUILD_TESTS=OFF '-DAFT_TUNED_DIR=" + own + ";" + committed + "' >" + (folder / "log") + " 2>&1";
+    ASSERT_EQ(std::system(command.c_str()), 0) << command << "\n" << slurp(folder / "log");
+    int both = 0;
+    const json manifest = parse_file(tree + "/kernels/manifest.json");
+    for (const json &kernel : manifest.at("kernels")) {
+        if (kernel.at("records").empty()) continue;
+        const std::string file = "/" + kernel.at("target").get<std::string>() + "/" + kernel.at("record").get<std::string>() + ".json";
+        EXPECT_EQ(kernel.at("records"), json({own + file, committed + file}));
+        both++;
+    }
+    EXPECT_GT(both, 0);
 }
 
 // A record that lies in the folder of another family of targets is named and not used, even if its knob space fits.

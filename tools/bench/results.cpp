@@ -5,11 +5,10 @@
 
 #include <cmath>
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 
 #include "aft/error.h"
 #include "aft/version.h"
+#include "runtime/files.h"
 #include "runtime/json.h"
 #include "tools/bench/machine.h"
 
@@ -147,14 +146,7 @@ json to_json(const Result &result) {
 }
 
 void expect_writable(const std::string &path) {
-    if (!path.empty() && !std::ofstream(path, std::ios::app)) throw Error("cannot write '" + path + "': is the folder there and writable?");
-}
-
-void write_file(const std::string &path, const std::string &text) {
-    std::ofstream file(path);
-    file << text;
-    file.close();
-    if (!file) throw Error("cannot write '" + path + "': is the folder there and writable?");
+    if (!path.empty()) AtomicFile probe(path);
 }
 
 std::string differences(const json &before, const json &after) {
@@ -168,9 +160,7 @@ std::string differences(const json &before, const json &after) {
 }
 
 Run read_run(const std::string &path) {
-    std::ifstream file(path);
-    if (!file) throw Error("cannot read '" + path + "': name a file that aft bench --output wrote");
-    const json whole = parse_json(std::string(std::istreambuf_iterator<char>(file), {}), path);
+    const json whole = parse_json(read_file(path, int64_t(1) << 28), path);
     try {
         Run run;
         run.context = whole.value("context", json::object());

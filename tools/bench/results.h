@@ -40,7 +40,6 @@ nlohmann::json to_json(const Result &result);
 // Our results for a program that reads Google Benchmark's files: seconds per call, further figures as counters.
 nlohmann::json benchmark_entry(const std::string &name, const Measurement &time, const nlohmann::json &counters);
 void expect_writable(const std::string &path);  // before the work, whose results would be lost; empty: no file is wanted
-void write_file(const std::string &path, const std::string &text);
 
 struct Timed {
     double seconds = 0, spread = 0;  // spread: share of the time; 0 when the file has none

@@ -17,6 +17,7 @@
 #include "aft/threads.h"
 #include "aft/training.h"
 #include "models/training/optimizer.h"
+#include "runtime/files.h"
 #include "tools/bench/data.h"
 #include "tools/bench/limits.h"
 #include "tools/bench/machine.h"
@@ -204,7 +205,7 @@ int run(const Options &o, const Common &common, Runner runner) {
     if (busy > 0.1) spdlog::warn("warning: other programs used {:.1f} of {} CPUs during this run: its figures are too low", busy, cpu_count());
     const json file = {{"context", bench_context(&limits, busy)}, {"benchmarks", entries}};
     if (common.json) std::puts(file.dump(2).c_str());
-    if (!o.output.empty()) write_file(o.output, file.dump(2) + "\n");
+    if (!o.output.empty()) write_file_atomic(o.output, file.dump(2) + "\n");
     return exit_done;
 }
 

@@ -2,12 +2,27 @@
 
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "aft/error.h"
 
 namespace aft::tool {
 
 using nlohmann::json;
+
+namespace {
+
+// Nothing for a line that this program did not write whole: the last one of a killed run, or one that was edited.
+std::optional<Verdict> verdict_of(const json &entry) {
+    if (!entry.is_object() || !entry.contains("verdict") || !entry.value("knobs", json()).is_string()) return std::nullopt;
+    try {
+        return entry.at("verdict").get<Verdict>();
+    } catch (const json::exception &) {
+        return std::nullopt;
+    }
+}
+
+}  // namespace
 
 Journal::Journal(std::string file, const json &conditions, bool resume) : file_(std::move(file)) {
     std::filesystem::create_directories(std::filesystem::path(file_).parent_path());
@@ -19,9 +34,9 @@ Journal::Journal(std::string file, const json &conditions, bool resume) : file_(
         keep = resume && first == conditions;
         if (resume && !keep) note_ = "the journal was made under other conditions (kernel's code, knob space, incumbent, shapes, CPU): it starts anew";
         while (keep && std::getline(in, line)) {
-            const json entry = json::parse(line, nullptr, false);  // the last line of a killed run may be half a line
+            const json entry = json::parse(line, nullptr, false);
             if (entry.is_object() && entry.contains("result")) result_ = entry.at("result");
-            if (entry.is_object() && entry.contains("knobs") && entry.contains("verdict")) known_[entry.at("knobs")] = entry.at("verdict").get<Verdict>();
+            if (const auto verdict = verdict_of(entry)) known_[entry.at("knobs")] = *verdict;
         }
     }
     if (keep) {

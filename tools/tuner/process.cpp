@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -61,6 +62,7 @@ Ended run_process(const std::vector<std::string> &command, const ProcessLimits &
     }
     if (child == 0) {  // only calls that are safe between fork and exec
         setpgid(0, 0);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);  // the caller's thread waits for it
         dup2(log, 1), dup2(log, 2);
         const rlimit memory{rlim_t(limits.memory_bytes), rlim_t(limits.memory_bytes)}, none{0, 0};
         setrlimit(RLIMIT_AS, &memory);

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cmath>
+#include <cstdlib>
 #include <deque>
 #include <filesystem>
 #include <future>
@@ -79,8 +81,8 @@ public:
 private:
     // The final check, too, is not repeated: it saw these candidates, and the record that it wrote is there.
     bool concluded(const json &result) const {
-        if (result.is_null() || resumed_ != tried_ || result.at("tried") != tried_) return false;
-        return result.at("status") == "kept" || (result.at("record") == options_.out && fs::exists(options_.out));
+        if (!result.is_object() || resumed_ != tried_ || result.value("tried", json()) != tried_) return false;
+        return result.value("status", json()) == "kept" || (result.value("record", json()) == options_.out && fs::exists(options_.out));
     }
 
     Built build(const std::string &knobs, const std::string &where) const {
@@ -131,10 +133,7 @@ private:
                 Pending next{*point, space_.text(*point), {}};
                 if (!journal.known().contains(next.knobs))
                     next.built = std::async(cores_.apart ? std::launch::async : std::launch::deferred,
-                                            [this, knobs = next.knobs, where = std::to_string(asked % 3), before = previous_] {
-                                                if (before.valid()) before.wait();  // one compiler at a time
-                                                return build(knobs, where);
-                                            });
+                                            [this, knobs = next.knobs, where = std::to_string(asked % 3)] { return build(knobs, where); });
                 pending.push_back(std::move(next));
             }
         };
@@ -165,7 +164,7 @@ private:
             if (verdict.status == "ok") good_.emplace_back(verdict.ratio, now_one.point);
             const bool better = verdict.status == "ok" && verdict.ratio < best_ratio_;
             if (better) best_ratio_ = verdict.ratio, best_text_ = now_one.knobs;
-            if (better || now() - said_at > 5) {
+            if (!known && (better || now() - said_at > 5)) {
                 const int left = most - tried_;
                 const double each = (now() - start) / std::max(1, tried_ - resumed_), to_go = std::min(each * left, options_.budget_s - (now() - start));
                 spdlog::info("{}: {} tried, {} left, best {:.3f} of the incumbent's time ({}), {} to go", entry_.symbol, tried_, left, best_ratio_,
@@ -229,7 +228,6 @@ private:
     Cores cores_;
     std::string folder_, work_;
     WorkerSetup setup_;
-    std::shared_future<void> previous_;
     int tried_ = 0, resumed_ = 0;
     double best_ratio_ = 1;
     std::string best_text_;
@@ -247,11 +245,26 @@ std::vector<std::string> few_of(const std::vector<std::string> &shapes) {
     return few;
 }
 
+void remove_abandoned(const std::string &tune) {
+    constexpr std::string_view asked = ".asked.";
+    std::error_code ignored;
+    std::vector<fs::path> abandoned;
+    for (const auto &target : fs::directory_iterator(tune, ignored))
+        for (const auto &entry : fs::directory_iterator(target, ignored)) {
+            const std::string name = entry.path().filename().string();
+            const size_t mark = name.rfind(asked);
+            const int asker = mark == name.npos ? 0 : std::atoi(name.c_str() + mark + asked.size());
+            const bool gone = asker > 0 && kill(asker, 0) != 0 && errno == ESRCH;  // a question waits for no search, so its asker may live
+            if (gone || name.ends_with(".work")) abandoned.push_back(entry.path());
+        }
+    for (const fs::path &folder : abandoned) fs::remove_all(folder, ignored);
+}
+
 TuneTask make_task(const Manifest &manifest, const ManifestEntry &entry, const std::string &report) {
     const json parsed = json::parse(report);
     TuneTask task{&manifest, &entry, space_of(parsed), parsed.at("knobs").get<KnobValues>(), parsed.at("origin")};
     // A folder of its own: a search may be at work on the same kernel.
-    const std::string work = manifest.build_dir + "/tune/" + entry.target + "/" + entry.record + ".asked." + std::to_string(getpid());
+    const std::string work = manifest.build_dir + "/tune/" + entry.target + "/" + entry.record + ".asked." + std::to_string(getpid());  // remove_abandoned() knows this name
     find_valid_points(manifest, entry, task.space, work);
     fs::remove_all(work);
     return task;

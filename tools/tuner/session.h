@@ -35,6 +35,9 @@ struct TuneTask {
 // At most three of the shapes, spread over the list: enough to rank candidates. The final check takes all.
 std::vector<std::string> few_of(const std::vector<std::string> &shapes);
 
+// Folders that searches and questions were killed over. For who holds the lock of `tune` (<build>/tune): of running searches there is only one.
+void remove_abandoned(const std::string &tune);
+
 TuneTask make_task(const Manifest &manifest, const ManifestEntry &entry, const std::string &report);
 
 // {kernel, status: "improved" | "kept" | "interrupted", tried, ratio, ..., record: file}

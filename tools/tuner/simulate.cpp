@@ -9,7 +9,6 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <sstream>
 
 #include "aft/error.h"
 #include "tools/tuner/search.h"
@@ -24,32 +23,23 @@ constexpr const char *strategies[] = {"random", "descent", "guided"};
 constexpr int counts[] = {4, 8, 12, 16, 24, 32, 48};  // candidates tried
 constexpr double most_noise = 0.1;
 
-KnobValues values_of(const std::string &text) {
-    KnobValues values;
-    std::istringstream in(text);
-    for (std::string pair; std::getline(in, pair, ',');) values[pair.substr(0, pair.find(':'))] = std::stoi(pair.substr(pair.find(':') + 1));
-    return values;
-}
-
 struct Recorded {
     Space space;
     std::vector<double> scores;  // by point
     int start = -1;
 };
 
-Recorded read_journal(const std::string &file) {
-    std::ifstream in(file);
+Recorded recorded(std::istream &in) {
     std::string line;
     std::getline(in, line);
-    const json first = json::parse(line, nullptr, false);
-    if (!first.is_object() || !first.contains("incumbent")) throw Error("'" + file + "' is no journal of aft tune (they lie in <build>/tune/<target>)");
+    const json first = json::parse(line);
     std::map<KnobValues, double> scores = {{first.at("incumbent").get<KnobValues>(), 1.0}};
     while (std::getline(in, line)) {
         const json entry = json::parse(line, nullptr, false);
         if (!entry.is_object() || !entry.contains("verdict")) continue;
         const Verdict verdict = entry.at("verdict").get<Verdict>();
         if (verdict.measured() && verdict.noise > most_noise) continue;  // such a time says nothing
-        scores[values_of(entry.at("knobs"))] = verdict.measured() ? verdict.ratio : std::numeric_limits<double>::infinity();
+        scores[knob_values(entry.at("knobs"))] = verdict.measured() ? verdict.ratio : std::numeric_limits<double>::infinity();
     }
     Recorded r;
     std::map<std::string, std::set<int>> candidates;
@@ -66,6 +56,15 @@ Recorded read_journal(const std::string &file) {
     for (const auto &[point, score] : points) r.space.points.push_back(point), r.scores.push_back(score);
     r.start = r.space.find(first.at("incumbent").get<KnobValues>());
     return r;
+}
+
+Recorded read_journal(const std::string &file) {
+    std::ifstream in(file);
+    try {
+        return recorded(in);
+    } catch (const std::exception &) {
+        throw Error("'" + file + "' is no journal of aft tune (they lie in <build>/tune/<target>)");
+    }
 }
 
 }  // namespace

@@ -30,12 +30,22 @@ json make_record(const Manifest &manifest, const ManifestEntry &entry, const Spa
 
 namespace {
 
+json shape_times(const json &record);
+
+// Everything that a comparison reads is there and of its type.
+bool is_record(const json &record) try {
+    (void)record.at("knobs").get<KnobValues>(), (void)record.value("kernel", ""), (void)shape_times(record);
+    return true;
+} catch (const json::exception &) {
+    return false;
+}
+
 std::map<std::string, json> records_of(const std::string &place) {
     std::map<std::string, json> all;
     const auto add = [&](const fs::path &file, const std::string &name) {
         std::ifstream in(file);
         const json record = json::parse(in, nullptr, false);
-        if (!record.is_object() || !record.contains("knobs")) throw Error("'" + file.string() + "' is no tuned record");
+        if (!is_record(record)) throw Error("'" + file.string() + "' is no tuned record");
         all[name] = record;
     };
     if (fs::is_directory(place)) {
@@ -92,7 +102,7 @@ json compare_records(const std::string &before, const std::string &after) {
 }
 
 std::string comparison_text(const json &comparison) {
-    std::string text;
+    std::string text = comparison.at("records").empty() ? "there is no record in either\n" : "";
     char line[256];
     for (const json &r : comparison.at("records")) {
         text += r.at("name").get<std::string>() + ": " + r.at("change").get<std::string>();

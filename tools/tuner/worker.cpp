@@ -105,17 +105,17 @@ json Worker::receive(double seconds) {
 }
 
 Verdict Worker::judge(const WorkerRequest &r) {
-    try {
+    Verdict verdict;
+    for (int attempt = 0; attempt < 2; attempt++) try {
         send({{"object", r.object}, {"slow", r.slow}, {"seconds", r.seconds}, {"least_rounds", r.least_rounds}, {"most_rounds", r.most_rounds},
               {"shapes", r.shapes}, {"determinism", r.determinism}, {"refusals", r.refusals}});
         return receive(2 * candidate_time(wall_s_, r.seconds, r.shapes, shapes_) + 60).get<Verdict>();
-    } catch (const std::exception &error) {
+    } catch (const std::exception &error) {  // the worker itself is gone: the candidate is at fault only if that happens again
         stop();
         start();
-        Verdict verdict;
         verdict.status = "crashed", verdict.message = error.what();
-        return verdict;
     }
+    return verdict;
 }
 
 }  // namespace aft::tool

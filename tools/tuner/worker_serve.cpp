@@ -2,6 +2,7 @@
 #include <dlfcn.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -224,6 +225,7 @@ int64_t address_space() {
 
 [[noreturn]] void candidate_process(const Prepared &p, const json &request, int to) {
     setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);  // a killed worker leaves no hanging candidate
     const auto limit = [](auto what, int64_t value) {
         const rlimit r{rlim_t(value), rlim_t(value)};
         setrlimit(what, &r);
