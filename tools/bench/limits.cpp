@@ -11,6 +11,7 @@
 #include "aft/tensor.h"
 #include "kernel_table.h"
 #include "runtime/parallel.h"
+#include "tools/bench/cold.h"
 #include "tools/bench/machine.h"
 #include "tools/bench/measure.h"
 #include "tools/bench/probes.h"
@@ -141,8 +142,9 @@ std::string Bound::name() const { return by_memory ? level_name(level) : "FMA"; 
 
 Bound bound_of(const Workload &workload, const Limits &limits, bool cold) {
     Bound bound;
-    bound.level = cold ? Limits::levels - 1 : limits.level_of(workload.bytes);
-    const auto found = cold ? limits.in_turn.end() : limits.in_turn.find(rounded(workload.bytes));
+    const double among = footprint(workload, cold);
+    bound.level = limits.level_of(among);
+    const auto found = std::isfinite(among) ? limits.in_turn.find(rounded(among)) : limits.in_turn.end();
     const Bandwidth &bandwidth = found == limits.in_turn.end() ? limits.bandwidth[size_t(bound.level)] : found->second;
     const double arithmetic = workload.flops / limits.fma, memory = bandwidth.seconds(workload);
     bound.by_memory = memory > arithmetic;
@@ -150,8 +152,9 @@ Bound bound_of(const Workload &workload, const Limits &limits, bool cold) {
     return bound;
 }
 
-void LimitsInTurn::add(const Workload &workload) {
-    if (bound_of(workload, best_, false).by_memory) footprints_.insert(rounded(workload.bytes));
+void LimitsInTurn::add(const Workload &workload, bool cold) {
+    const double among = footprint(workload, cold);
+    if (std::isfinite(among) && bound_of(workload, best_, cold).by_memory) footprints_.insert(rounded(among));
 }
 
 std::vector<Sampler> LimitsInTurn::samplers() const {
