@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "aft/tensor.h"
+#include "aft/threads.h"
 #include "tools/bench/machine.h"
 
 namespace aft::tool {
@@ -20,8 +21,12 @@ void empty_caches() {
         t.fill(0);
         return t;
     }();
-    volatile float *p = memory.data();
-    for (int64_t n = 0; n < memory.elements(); n += 16) p[n] = p[n] + 1;  // one store per cache line
+    const int threads = thread_count();
+    on_all_threads(threads, [&](int thread) {
+        volatile float *p = memory.data();
+        const int64_t lines = memory.elements() / 16;
+        for (int64_t n = lines * thread / threads; n < lines * (thread + 1) / threads; n++) p[16 * n] = p[16 * n] + 1;  // one store per cache line
+    });
 }
 
 std::function<void()> layer_by_layer(const Workload &work) {

@@ -10,7 +10,7 @@
 
 namespace aft::tool {
 
-// Streams through memory twice as large as the last cache.
+// The threads stream through memory twice as large as the last cache: through their own caches, which others' streams need not reach.
 void empty_caches();
 
 // A call of one layer after the other, turn by turn. The workload must know layers.

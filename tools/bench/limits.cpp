@@ -1,7 +1,6 @@
 #include "tools/bench/limits.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <ctime>
 #include <limits>
@@ -9,8 +8,8 @@
 #include <numeric>
 
 #include "aft/tensor.h"
+#include "aft/threads.h"
 #include "kernel_table.h"
-#include "runtime/parallel.h"
 #include "tools/bench/cold.h"
 #include "tools/bench/machine.h"
 #include "tools/bench/measure.h"
@@ -26,17 +25,6 @@ int64_t rounded(double bytes) { return int64_t(1) << std::lround(std::log2(std::
 
 // Results must be used, or the loops go. One a thread: a line that threads share would bound the loops of the first caches.
 thread_local volatile float sink;
-
-// Each thread runs `task(thread)`, all start together: a thread waits for the others, so no one serves two tasks. So
-// `threads` may not be more than the pool has.
-void on_all_threads(int threads, const std::function<void(int)> &task) {
-    std::atomic<int> ready = 0;
-    parallel_for(threads, [&](int64_t thread) {
-        ready++;
-        while (ready < threads) __builtin_ia32_pause();
-        task(int(thread));
-    });
-}
 
 double thread_seconds() {
     timespec t;

@@ -1,9 +1,12 @@
 #include "tools/bench/measure.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <memory>
+
+#include "runtime/parallel.h"
 
 namespace aft::tool {
 namespace {
@@ -83,6 +86,15 @@ Sampler warm_sampler(std::function<void()> run, double least_seconds) {
         sample.seconds = (now() - start) / double(sample.calls);
         return sample;
     };
+}
+
+void on_all_threads(int threads, const std::function<void(int)> &task) {
+    std::atomic<int> ready = 0;
+    parallel_for(threads, [&](int64_t thread) {
+        ready++;
+        while (ready < threads) __builtin_ia32_pause();
+        task(int(thread));
+    });
 }
 
 std::vector<Measurement> measure(std::span<const Sampler> samplers, int rounds) {

@@ -33,6 +33,10 @@ struct Measurement {
 // Times as many calls together as take `least_seconds`; caches hold what the call before left there.
 Sampler warm_sampler(std::function<void()> run, double least_seconds);
 
+// Each thread runs `task(thread)`, all start together: a thread waits for the others, so no one serves two tasks. So
+// `threads` may not be more than the pool has.
+void on_all_threads(int threads, const std::function<void(int)> &task);
+
 // `rounds` samples of each, in turn: forwards in even rounds, backwards in odd ones.
 std::vector<Measurement> measure(std::span<const Sampler> samplers, int rounds);
 
