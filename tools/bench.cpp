@@ -12,6 +12,7 @@
 #include "aft/error.h"
 #include "aft/threads.h"
 #include "runtime/files.h"
+#include "tools/bench/cold.h"
 #include "tools/bench/limits.h"
 #include "tools/bench/machine.h"
 #include "tools/bench/measure.h"
@@ -120,8 +121,8 @@ struct Timing {
     std::vector<std::tuple<std::string, size_t, int64_t>> peers;  // form, sampler, the peer's number for it
 };
 
-Sampler sampler(const std::function<void()> &call, const Options &options) {
-    return options.cold ? cold_sampler(call, options.least_seconds) : warm_sampler(call, options.least_seconds);
+Sampler sampler(const Workload &work, const Options &options) {
+    return options.cold ? cold_sampler(work, options.least_seconds) : warm_sampler(work.run, options.least_seconds);
 }
 
 Sampler on_one_thread(Sampler sampler) {
@@ -160,9 +161,10 @@ std::vector<Result> run(const std::vector<Choice> &choices, const Options &optio
             spdlog::debug("preparing {}", choice.name());
             auto result = make_result(choice, options);
             if (!result) continue;
-            bytes += result->work.bytes;
-            const auto call = std::exchange(result->work.run, {});
-            if (!options.cold) in_turn.add(result->work);
+            const Workload call = result->work;
+            bytes += std::max(call.bytes, call.layers ? footprint(call, options.cold) : 0);
+            result->work.run = {}, result->work.layers = {};
+            in_turn.add(call, options.cold);
             Timing timing{std::move(*result), samplers.size(), {}, {}};
             samplers.push_back(sampler(call, options));
             if (options.scaling) {
@@ -260,7 +262,7 @@ const Command command{"bench", "Time kernels and hold them against this machine'
     app.add_flag("--list", o->list, "Say what would be timed, and stop")->group(what);
     app.add_option("--samples", o->samples, "Samples of each, taken in turn")->check(CLI::Range(1, 1000))->group(how)->capture_default_str();
     app.add_option("--min-time", o->least_seconds, "Seconds of each sample")->check(CLI::Range(0.0, 60.0))->group(how)->capture_default_str();
-    app.add_flag("--cold", o->cold, "Empty the caches before each call")->group(how);
+    app.add_flag("--cold", o->cold, "Cold calls: a decoding product meets the weights of one layer after the other, any other kernel emptied caches")->group(how);
     app.add_flag("--scaling", o->scaling, "Time each on one thread too, in turn, and print what the others gain")->group(how);
     add_peer_options(app, o->peer, "Peer");
     app.add_option("--output", o->output, "Write the results to a file, in Google Benchmark's JSON form")->group(out);

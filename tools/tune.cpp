@@ -296,6 +296,7 @@ const Command command{"tune", "Search schedules for this machine; the build uses
     app.add_option("--autoscheduler", o->autoschedulers, "Instead of a search: Halide's own Adams2019, Mullapudi2016, Li2018 or all of them, beside our schedules; a table, no record")->group(how);
     app.add_option("--try", o->first, "Knob values to try first, for example tile_rows:8,unroll:2 (several; the rest as in what the build uses)")->group(how);
     app.add_option("--candidates", o->tune.most, "Candidates of a kernel at most; 0: as the budget allows")->check(at_least(0))->group(how)->capture_default_str();
+    app.add_flag("--cold", o->tune.cold, "Time cold calls, as decoding makes them: its products with the weights of one layer after the other, any other kernel behind emptied caches")->group(how);
     app.add_flag("--resume", o->tune.resume, "Take up an interrupted search: what was measured under the same conditions is not repeated")->group(how);
     app.add_option("--candidate-time", o->tune.wall_s, "Seconds after which a candidate is stopped; 0: from what the incumbent takes")->check(at_least(0))->group(how);
     app.add_option("--candidate-memory", o->tune.memory_mib, "MiB that a candidate may take")->check(at_least(1))->group(how)->capture_default_str();

@@ -1,9 +1,10 @@
 // Products with packed weights on a CPU core: a register tile of rows of A by one panel or two, panels in the order of memory.
 //
 // One row is bound by reading the weight: a vector of a panel feeds one FMA. Its lines asked for eight turns ahead (the processor's own
-// prefetch ends with each page): 0.98 of a step of one sequence; 16 turns 0.99, two panels side by side 0.99. From some 8 rows on
-// (AVX-512: 8 x 32, 2 loads + 8 broadcasts + 16 FMA per k) the FMA units bind; a panel stays in L1 or L2 while all rows pass over it.
-// Eight turns ahead, many rows: 1.04 of the tokens a second at batch 64 (a Xeon, weights in L3); 32 turns are no better.
+// prefetch ends with each page): 0.98 of a step of one sequence; 16 turns 0.99. From some 8 rows on (AVX-512: 8 x 32, 2 loads + 8
+// broadcasts + 16 FMA per k) the FMA units bind; a panel stays in L1 or L2 while all rows pass over it.
+// Eight turns ahead, many rows: 1.04 of the tokens a second at batch 64 (a Xeon, weights in L3); 32 turns are no better. With few rows and
+// panels in pairs (aft tune --cold): 0.63 of a step's time at batch 4, AVX2, where a pair does not fit the registers, 0.78.
 // While 64 rows pass over a panel in eight tiles, a line a turn brings the next one, to the end of which the last tile comes: 0.90 of a
 // step's time. Without the eight turns ahead 0.92, two lines a turn 0.94; tiles of 12 or 13 rows, for which LLVM runs out of registers, 1.2.
 // Panels are dealt to the threads one by one; each is summed by one of them.
@@ -45,12 +46,12 @@ void schedule_pack(PanelPack &p, int lanes) {
 PanelPlan plan_gemm_panels(const Request &request) {
     return planned(request, [&](const Machine &machine, Knobs &knobs) -> PanelPlan {
         const int lanes = machine.lanes;
-        const bool product = request.part == "product", single = request.variant == "single", many = request.variant == "many";
+        const bool product = request.part == "product", single = request.variant == "single", few = request.variant == "few", many = request.variant == "many";
         const int most = machine.vector_registers == 32 ? 8 : 3;
-        const int rows = single ? 1 : knobs.only(product, "tile_rows", request.variant == "few" ? std::min(most, 4) : most, {3, 4, 6, 8, 12}, "rows of A that a vector of a panel feeds");
-        const int panels = knobs.only(product, "tile_panels", 1, {1, 2}, "panels side by side: more sums in flight, but two streams");
-        const int unroll = knobs.only(product, "unroll", 4, {1, 2, 4, 8}, "steps of k per turn");
-        const int ahead = knobs.only(product, "ahead", many || single ? 8 : 0, {0, 8, 32}, "turns after which a line of a panel, which comes from memory, is wanted");
+        const int rows = single ? 1 : knobs.only(product, "tile_rows", few ? std::min(most, 4) : most, {3, 4, 6, 8, 12}, "rows of A that a vector of a panel feeds");
+        const int panels = knobs.only(product, "tile_panels", single || (few && machine.vector_registers == 32) ? 2 : 1, {1, 2}, "panels side by side: more sums in flight, but two streams");
+        const int unroll = knobs.only(product, "unroll", single ? 2 : 4, {1, 2, 4, 8}, "steps of k per turn");
+        const int ahead = knobs.only(product, "ahead", product ? 8 : 0, {0, 8, 32}, "turns after which a line of a panel, which comes from memory, is wanted");
         const int next_lines = knobs.only(product && many, "next_lines", many ? 1 : 0, {0, 1, 2, 4}, "lines of the next panel asked for a turn, while this one's are in cache");
         const int vectors = gemm_panel / lanes * panels;
         knobs.require(!product || rows * vectors + 2 <= machine.vector_registers, "accumulators, a broadcast and a vector of B fit the registers");

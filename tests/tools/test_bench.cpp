@@ -46,6 +46,22 @@ TEST(Bench, ListsShapesOfAFile) {
     EXPECT_NE(ran.out.find("K=7,M=5,N=6"), std::string::npos) << ran.out;
 }
 
+// Cold, a product of decoding meets weights where a token's other weights have left them; any other kernel's operands are in memory.
+TEST(Bench, ColdCallsOfLayersAreHeldAgainstWhereWeightsLie) {
+    const Outcome ran = run_aft("bench --json --samples 1 --min-time 0 --cold --shape M=1,N=64,K=64 --filter gemm_panels_bias_f32 --filter gemm_nt_f32");
+    ASSERT_EQ(ran.code, 0) << ran.err;
+    const json found = json::parse(ran.out).at("benchmarks");
+    ASSERT_EQ(found.size(), 2u);
+    for (const json &entry : found) {
+        const std::string name = entry.at("name");
+        EXPECT_EQ(entry.at("cache"), "cold") << name;
+        EXPECT_GT(entry.at("share_of_limit"), 0) << name;
+        if (name.starts_with("gemm_nt")) {
+            EXPECT_EQ(entry.at("limited_by"), "DRAM");
+        }
+    }
+}
+
 TEST(Bench, JsonHasGoogleBenchmarksForm) {
     for (const std::string more : {"", "--cold", "--threads 1"}) {
         const json found = run_tiny(more);

@@ -120,6 +120,38 @@ TEST(Tune, FindsAndResumesWithoutRepeating) {
     EXPECT_EQ(count_lines(add_journal(), "\"result\""), 2) << "there is something new to check";
 }
 
+// Neither search takes up the other's times.
+TEST(Tune, WarmAndColdJournalsDoNotMix) {
+    const TemporaryFolder folder;
+    const auto resumed = [&](const std::string &more) {
+        const Outcome outcome = run_aft(tune_add(folder, "--candidates 1 --resume " + more));
+        EXPECT_EQ(outcome.code, 0) << outcome.err;
+        return outcome.code == 0 ? json::parse(outcome.out)["kernels"][0].at("resumed").get<int>() : -1;
+    };
+    const auto conditions = [] {
+        std::ifstream in(add_journal());
+        std::string line;
+        std::getline(in, line);
+        return json::parse(line);
+    };
+    ASSERT_EQ(run_aft(tune_add(folder, "--candidates 1")).code, 0);
+    EXPECT_FALSE(conditions().contains("cache")) << "as in journals from before there were cold calls";
+    EXPECT_EQ(resumed("--cold"), 0);
+    EXPECT_EQ(conditions().at("cache"), "cold");
+    EXPECT_EQ(resumed("--cold"), 1);
+    EXPECT_EQ(resumed(""), 0);
+    EXPECT_EQ(resumed(""), 1);
+}
+
+// A product of decoding, whose cold calls are those of many layers.
+TEST(Tune, ColdCallsOfLayers) {
+    const TemporaryFolder folder;
+    const Outcome outcome = run_aft("tune --json --quiet --cold --candidates 2 --budget 60s --filter 'gemm_panels_bias_f32*_single' --shape M=1,N=64,K=64 --out " + (folder / "records"));
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    const json counts = json::parse(outcome.out)["kernels"][0].at("counts");
+    EXPECT_EQ(counts.value("ok", 0) + counts.value("slow", 0), 2) << counts;
+}
+
 TEST(Tune, CtrlCKeepsWhatWasTried) {
     const TemporaryFolder folder;
     fs::remove(add_journal());
@@ -371,6 +403,12 @@ TEST(Tune, ComparesRecords) {
     EXPECT_EQ(text.code, 0) << text.err;
     EXPECT_TRUE(holds(text.out, "k: other knobs  rows 4 -> 8")) << text.out;
     EXPECT_TRUE(holds(text.out, "x 0.500")) << text.out;
+    EXPECT_FALSE(holds(text.out, "timed")) << text.out;
+    json cold = parse_file(folder / "new");
+    cold["cache"] = "cold";  // records of before do not name it: warm
+    std::ofstream(folder / "new") << cold;
+    EXPECT_EQ(json::parse(run_aft("tune --json --compare " + (folder / "old") + " " + (folder / "new")).out)["records"][0].at("cache"), json({"warm", "cold"}));
+    EXPECT_TRUE(holds(run_aft("tune --compare " + (folder / "old") + " " + (folder / "new")).out, "timed warm -> cold"));
 }
 
 // Each committed record is of a kernel of this build, under its own target, and the build took it: so its space is the

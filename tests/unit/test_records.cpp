@@ -8,6 +8,7 @@
 
 #include "schedules/machine.h"
 #include "schedules/record.h"
+#include "tools/tuner/tuned_record.h"
 
 namespace aft {
 namespace {
@@ -77,6 +78,29 @@ TEST(Records, TheFingerprintIsOfTheSpace) {
     EXPECT_EQ(values.fingerprint(), fingerprint());
     other("rows", 4, {2, 4}, "rows");
     EXPECT_NE(other.fingerprint(), fingerprint());
+}
+
+// What the tuner writes is what the build takes, and says how it was timed; a record from before cold calls does not.
+TEST(Records, OfWarmAndOfColdCalls) {
+    const Records r;
+    tool::Space space;
+    space.fingerprint = fingerprint();
+    tool::Winner winner;
+    winner.knobs = {{"rows", 8}, {"vectors", 1}};
+    tool::ManifestEntry entry;
+    entry.kernel = "planted_f32", entry.halide_target = "ours";
+    for (const bool cold : {false, true}) {
+        winner.cold = cold;
+        const json record = make_record(tool::Manifest(), entry, space, winner);
+        EXPECT_EQ(record.at("cache"), cold ? "cold" : "warm");
+        json before = record;
+        before.erase("cache");
+        for (const json &each : {record, before}) {
+            const std::string file = r.write("record.json", each.dump());
+            EXPECT_EQ(chosen("", file).origin(), file);
+            EXPECT_EQ(chosen("", file).values(), winner.knobs);
+        }
+    }
 }
 
 // A later knob leaves records that do not name it valid, at its default; a record that names it is of the whole space.

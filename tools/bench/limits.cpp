@@ -1,7 +1,6 @@
 #include "tools/bench/limits.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <ctime>
 #include <limits>
@@ -9,8 +8,9 @@
 #include <numeric>
 
 #include "aft/tensor.h"
+#include "aft/threads.h"
 #include "kernel_table.h"
-#include "runtime/parallel.h"
+#include "tools/bench/cold.h"
 #include "tools/bench/machine.h"
 #include "tools/bench/measure.h"
 #include "tools/bench/probes.h"
@@ -25,17 +25,6 @@ int64_t rounded(double bytes) { return int64_t(1) << std::lround(std::log2(std::
 
 // Results must be used, or the loops go. One a thread: a line that threads share would bound the loops of the first caches.
 thread_local volatile float sink;
-
-// Each thread runs `task(thread)`, all start together: a thread waits for the others, so no one serves two tasks. So
-// `threads` may not be more than the pool has.
-void on_all_threads(int threads, const std::function<void(int)> &task) {
-    std::atomic<int> ready = 0;
-    parallel_for(threads, [&](int64_t thread) {
-        ready++;
-        while (ready < threads) __builtin_ia32_pause();
-        task(int(thread));
-    });
-}
 
 double thread_seconds() {
     timespec t;
@@ -141,8 +130,9 @@ std::string Bound::name() const { return by_memory ? level_name(level) : "FMA"; 
 
 Bound bound_of(const Workload &workload, const Limits &limits, bool cold) {
     Bound bound;
-    bound.level = cold ? Limits::levels - 1 : limits.level_of(workload.bytes);
-    const auto found = cold ? limits.in_turn.end() : limits.in_turn.find(rounded(workload.bytes));
+    const double among = footprint(workload, cold);
+    bound.level = limits.level_of(among);
+    const auto found = std::isfinite(among) ? limits.in_turn.find(rounded(among)) : limits.in_turn.end();
     const Bandwidth &bandwidth = found == limits.in_turn.end() ? limits.bandwidth[size_t(bound.level)] : found->second;
     const double arithmetic = workload.flops / limits.fma, memory = bandwidth.seconds(workload);
     bound.by_memory = memory > arithmetic;
@@ -150,8 +140,9 @@ Bound bound_of(const Workload &workload, const Limits &limits, bool cold) {
     return bound;
 }
 
-void LimitsInTurn::add(const Workload &workload) {
-    if (bound_of(workload, best_, false).by_memory) footprints_.insert(rounded(workload.bytes));
+void LimitsInTurn::add(const Workload &workload, bool cold) {
+    const double among = footprint(workload, cold);
+    if (std::isfinite(among) && bound_of(workload, best_, cold).by_memory) footprints_.insert(rounded(among));
 }
 
 std::vector<Sampler> LimitsInTurn::samplers() const {

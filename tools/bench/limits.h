@@ -60,7 +60,7 @@ class LimitsInTurn {
 public:
     explicit LimitsInTurn(const Limits &best) : best_(best) {}
 
-    void add(const Workload &workload);      // data in the caches
+    void add(const Workload &workload, bool cold);  // its memory's loops where their own passes leave the data as its calls find it
     std::vector<Sampler> samplers() const;   // the first is the FMA peak's
     Limits seen(std::span<const Measurement> times) const;  // of those samplers
 

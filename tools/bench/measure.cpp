@@ -1,28 +1,18 @@
 #include "tools/bench/measure.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <memory>
 
-#include "aft/tensor.h"
-#include "tools/bench/machine.h"
+#include "runtime/parallel.h"
 
 namespace aft::tool {
 namespace {
 
 // A call longer than this finds the caches as good as cold after its first few percent: a warming call tells nothing.
 constexpr double no_warming_beyond = 0.05;
-
-void evict_caches() {
-    static Tensor memory = [] {
-        Tensor t({2 * cache_bytes(3) / 4});
-        t.fill(0);
-        return t;
-    }();
-    volatile float *p = memory.data();
-    for (int64_t n = 0; n < memory.elements(); n += 16) p[n] = p[n] + 1;  // one store per cache line
-}
 
 }  // namespace
 
@@ -98,17 +88,13 @@ Sampler warm_sampler(std::function<void()> run, double least_seconds) {
     };
 }
 
-Sampler cold_sampler(std::function<void()> run, double least_seconds, int64_t most_calls) {
-    return [run = std::move(run), least_seconds, most_calls] {
-        std::vector<double> times;
-        for (double spent = 0; times.empty() || (spent < least_seconds && int64_t(times.size()) < most_calls); spent += times.back()) {
-            evict_caches();
-            const double start = now();
-            run();
-            times.push_back(now() - start);
-        }
-        return Sample{median(times), int64_t(times.size())};
-    };
+void on_all_threads(int threads, const std::function<void(int)> &task) {
+    std::atomic<int> ready = 0;
+    parallel_for(threads, [&](int64_t thread) {
+        ready++;
+        while (ready < threads) __builtin_ia32_pause();
+        task(int(thread));
+    });
 }
 
 std::vector<Measurement> measure(std::span<const Sampler> samplers, int rounds) {

@@ -33,9 +33,9 @@ struct Measurement {
 // Times as many calls together as take `least_seconds`; caches hold what the call before left there.
 Sampler warm_sampler(std::function<void()> run, double least_seconds);
 
-// Times single calls, each behind a stream through memory twice as large as the last cache, until `least_seconds` are
-// timed (at most `most_calls`).
-Sampler cold_sampler(std::function<void()> run, double least_seconds, int64_t most_calls = 5);
+// Each thread runs `task(thread)`, all start together: a thread waits for the others, so no one serves two tasks. So
+// `threads` may not be more than the pool has.
+void on_all_threads(int threads, const std::function<void(int)> &task);
 
 // `rounds` samples of each, in turn: forwards in even rounds, backwards in odd ones.
 std::vector<Measurement> measure(std::span<const Sampler> samplers, int rounds);

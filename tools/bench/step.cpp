@@ -161,7 +161,7 @@ json run_decode(const Options &o, const ModelConfig &config, int64_t batch, cons
     Workload work;
     work.bytes = weights, work.flops = flops_per_token(config) * double(batch);
     LimitsInTurn in_turn(best);
-    in_turn.add(work);
+    in_turn.add(work, false);
     std::vector<Sampler> samplers = in_turn.samplers();
     samplers.insert(samplers.begin(), sampler);
     const std::vector<Measurement> times = measure(samplers, 2 * o.samples);

@@ -23,6 +23,10 @@ struct Workload {
     double updated = 0;  // that part of `written` which is updated in place (and so counts twice in `bytes`)
     std::function<void()> run;  // allocates nothing
 
+    // Of decoding's kernels, for cold calls (tools/bench/cold.h): `run` on the weights of each of `count` layers, with the same activations.
+    std::function<std::vector<std::function<void()>>(int64_t count)> layers = {};
+    double layer_bytes = 0;  // of the weights of one
+
     std::string name() const;  // "gemm_nn_f32/K:512/M:4096/N:1536"
 };
 

@@ -67,7 +67,20 @@ WorkloadMaker product(const std::string &kernel, const std::string &layout, Epil
                 w.flops = 2.0 * double(M) * double(N) * double(K);
                 w.written = 4.0 * double(M * N) * (writes_pre ? 2 : 1);
                 w.bytes = w.written + 4.0 * double(M * K + N * K + (has_bias ? N : 0) + (reads_more ? M * N : 0));
-                w.run = [=]() mutable { call(kernels(), a, b, more, bias, c, pre); };
+                const auto with = [=](const Tensor &weight) -> std::function<void()> { return [=]() mutable { call(kernels(), a, weight, more, bias, c, pre); }; };
+                w.run = with(b);
+                if (!panels) return w;
+                w.layer_bytes = double(b.bytes());
+                w.layers = [=](int64_t count) {  // in one tensor, as a decoder has them: it is large enough for huge pages
+                    const Tensor memory({count * b.elements()});
+                    std::vector<std::function<void()>> all;
+                    for (int64_t n = 0; n < count; n++) {
+                        Tensor weight = memory.slice(0, n * b.elements(), (n + 1) * b.elements()).reshape(b.shape());
+                        weight.copy_from(b);
+                        all.push_back(with(weight));
+                    }
+                    return all;
+                };
                 return w;
             }};
 }

@@ -32,7 +32,7 @@ Journal::Journal(std::string file, const json &conditions, bool resume) : file_(
         std::getline(in, line);
         const json first = json::parse(line, nullptr, false);
         keep = resume && first == conditions;
-        if (resume && !keep) note_ = "the journal was made under other conditions (kernel's code, knob space, incumbent, shapes, CPU): it starts anew";
+        if (resume && !keep) note_ = "the journal was made under other conditions (kernel's code, knob space, incumbent, shapes, CPU, warm or cold calls): it starts anew";
         while (keep && std::getline(in, line)) {
             const json entry = json::parse(line, nullptr, false);
             if (entry.is_object() && entry.contains("result")) result_ = entry.at("result");

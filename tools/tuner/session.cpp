@@ -49,7 +49,7 @@ public:
     Session(const TuneTask &task, const TuneOptions &options)
         : task_(task), entry_(*task.entry), space_(task.space), options_(options), cores_(options.threads),
           folder_(task.manifest->build_dir + "/tune/" + entry_.target), work_(folder_ + "/" + entry_.record + ".work"),
-          setup_{entry_.kernel, entry_.symbol, entry_.target, options.shapes, cores_.measuring, options.wall_s, options.memory_mib} {}
+          setup_{entry_.kernel, entry_.symbol, entry_.target, options.shapes, cores_.measuring, options.wall_s, options.memory_mib, options.cold} {}
     ~Session() {
         std::error_code ignored;
         fs::remove_all(work_, ignored);
@@ -61,8 +61,9 @@ public:
         if (worker.shapes().empty()) throw NotTimed(entry_.symbol);
         setup_.shapes = worker.shapes();
         // The time of its generator stands for the code of the kernel, which the space does not show.
-        const json conditions = {{"symbol", entry_.symbol}, {"fingerprint", space_.fingerprint}, {"incumbent", task_.incumbent}, {"shapes", worker.shapes()}, {"cpu", cpu_model()},
+        json conditions = {{"symbol", entry_.symbol}, {"fingerprint", space_.fingerprint}, {"incumbent", task_.incumbent}, {"shapes", worker.shapes()}, {"cpu", cpu_model()},
                                  {"threads", options_.threads}, {"halide_target", entry_.halide_target}, {"generator", fs::last_write_time(entry_.program).time_since_epoch().count()}};
+        if (options_.cold) conditions["cache"] = "cold";  // without it: warm, as in journals of before
         Journal journal(folder_ + "/" + entry_.record + ".jsonl", conditions, options_.resume);
         if (!journal.note().empty()) spdlog::warn("warning: {}: {}", entry_.symbol, journal.note());
         spdlog::info("{}: {} valid points, {} operator cases, timed at {}", entry_.symbol, space_.points.size(), worker.cases(), json(few_of(worker.shapes())).dump());
@@ -212,7 +213,7 @@ private:
             if (interrupts() > 0) result["status"] = "interrupted";
             return result;
         }
-        winner.incumbent = task_.incumbent, winner.threads = options_.threads, winner.tried = tried_, winner.strategy = options_.strategy, winner.seed = options_.seed;
+        winner.incumbent = task_.incumbent, winner.threads = options_.threads, winner.cold = options_.cold, winner.tried = tried_, winner.strategy = options_.strategy, winner.seed = options_.seed;
         winner.incumbent_origin = task_.origin == "default" ? task_.origin : fs::path(task_.origin).filename().string();
         make_folders(fs::absolute(options_.out).parent_path().string());
         write_file_atomic(options_.out, make_record(*task_.manifest, entry_, space_, winner).dump(1) + "\n");

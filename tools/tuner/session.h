@@ -17,6 +17,7 @@ struct TuneOptions {
     uint64_t seed = 0;
     int threads = 1;
     bool resume = false;
+    bool cold = false;                // calls are cold (tools/bench/cold.h)
     double wall_s = 0;                // of a candidate; 0: from the incumbent
     int64_t memory_mib = 4096;
     int most = 0;                     // candidates at most; 0: no limit

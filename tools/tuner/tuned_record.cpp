@@ -24,7 +24,7 @@ json make_record(const Manifest &manifest, const ManifestEntry &entry, const Spa
             {"dtype", entry.kernel.substr(entry.kernel.rfind('_') + 1)}, {"knobs", winner.knobs}, {"fingerprint", space.fingerprint}, {"shapes", shapes},
             {"ratio", winner.verdict.ratio}, {"noise", winner.verdict.noise}, {"incumbent", {{"knobs", winner.incumbent}, {"origin", winner.incumbent_origin}}},
             {"gate", {{"cases", winner.verdict.cases}, {"worst_error", winner.verdict.gate_error}, {"unit", "of the allowed error"}, {"same_bits_for_1_and_2_threads", true}}},
-            {"cpu", cpu_model()}, {"threads", winner.threads}, {"search", {{"strategy", winner.strategy}, {"seed", winner.seed}, {"tried", winner.tried}, {"valid_points", space.points.size()}}},
+            {"cpu", cpu_model()}, {"threads", winner.threads}, {"cache", winner.cold ? "cold" : "warm"}, {"search", {{"strategy", winner.strategy}, {"seed", winner.seed}, {"tried", winner.tried}, {"valid_points", space.points.size()}}},
             {"versions", {{"aft", AFT_VERSION}, {"halide", manifest.halide}}}, {"date", date_and_time()}};
 }
 
@@ -66,6 +66,8 @@ json shape_times(const json &record) {
     return times;
 }
 
+std::string cache_of(const json &record) { return record.value("cache", "warm"); }  // records of before know no other
+
 json knob_changes(const json &a, const json &b) {
     json changed = json::object();
     for (const auto &[name, value] : a.at("knobs").items())
@@ -94,7 +96,7 @@ json compare_records(const std::string &before, const std::string &after) {
         for (const auto &[shape, seconds] : times_b.items())
             if (times_a.contains(shape) && times_a.at(shape).get<double>() > 0)
                 shapes.push_back({{"shape", shape}, {"old_seconds", times_a.at(shape)}, {"new_seconds", seconds}, {"ratio", seconds.get<double>() / times_a.at(shape).get<double>()}});
-        list.push_back({{"name", shown}, {"change", knobs.empty() ? "same knobs" : "other knobs"}, {"knobs", knobs}, {"shapes", shapes}});
+        list.push_back({{"name", shown}, {"change", knobs.empty() ? "same knobs" : "other knobs"}, {"cache", {cache_of(a), cache_of(b)}}, {"knobs", knobs}, {"shapes", shapes}});
     }
     for (const auto &[name, b] : new_ones)
         if (!old_ones.contains(name)) list.push_back({{"name", name}, {"change", "only in the new"}});
@@ -108,6 +110,8 @@ std::string comparison_text(const json &comparison) {
         text += r.at("name").get<std::string>() + ": " + r.at("change").get<std::string>();
         const json knobs = r.value("knobs", json::object());  // items() only refers to it
         for (const auto &[knob, pair] : knobs.items()) text += "  " + knob + " " + pair[0].dump() + " -> " + pair[1].dump();
+        if (const json cache = r.value("cache", json::array({"warm", "warm"})); cache != json::array({"warm", "warm"}))
+            text += "  timed " + cache[0].get<std::string>() + " -> " + cache[1].get<std::string>();
         text += "\n";
         for (const json &s : r.value("shapes", json::array())) {
             std::snprintf(line, sizeof line, "    %-32s %10.1f -> %10.1f us  x %.3f\n", s.at("shape").get<std::string>().c_str(), 1e6 * s.at("old_seconds").get<double>(),

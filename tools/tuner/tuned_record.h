@@ -14,6 +14,7 @@ struct Winner {
     std::string incumbent_origin;  // "default" or the record's file name
     Verdict verdict;               // of the fresh compile
     int threads = 1, tried = 0;
+    bool cold = false;             // its calls were
     std::string strategy;
     uint64_t seed = 0;
 };
@@ -21,7 +22,7 @@ struct Winner {
 nlohmann::json make_record(const Manifest &manifest, const ManifestEntry &entry, const Space &space, const Winner &winner);
 
 // What changed between two records or two folders of records (<dir>/<target>/<name>.json or <dir>/<name>.json), as JSON
-// {records: [{name, change, knobs: {name: [old, new]}, shapes: [{shape, old_seconds, new_seconds, ratio}]}]}.
+// {records: [{name, change, cache: [old, new], knobs: {name: [old, new]}, shapes: [{shape, old_seconds, new_seconds, ratio}]}]}.
 nlohmann::json compare_records(const std::string &before, const std::string &after);
 std::string comparison_text(const nlohmann::json &comparison);
 

@@ -60,7 +60,7 @@ void Worker::start() {
     in_ = to[1], out_ = from[0];
     buffer_.clear();
     send({{"kernel", setup_.kernel}, {"symbol", setup_.symbol}, {"target", setup_.target}, {"shapes", setup_.shapes}, {"cpus", setup_.cpus},
-          {"wall_s", setup_.wall_s}, {"memory_mib", setup_.memory_mib}});
+          {"wall_s", setup_.wall_s}, {"memory_mib", setup_.memory_mib}, {"cold", setup_.cold}});
     const json ready = receive(3600);
     if (ready.contains("error")) throw Error(ready.at("error").get<std::string>());
     shapes_ = ready.at("shapes"), arguments_ = ready.at("arguments"), cases_ = ready.at("cases"), wall_s_ = ready.at("wall_s"), complaint_ = ready.at("complaint");

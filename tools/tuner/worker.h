@@ -20,6 +20,7 @@ struct WorkerSetup {
     std::vector<int> cpus;            // the timed calls run there, one thread on each
     double wall_s = 0;                // of a candidate; 0: from what the incumbent takes
     int64_t memory_mib = 4096;        // that a candidate may add
+    bool cold = false;                // calls are cold (tools/bench/cold.h)
 };
 
 struct WorkerRequest {

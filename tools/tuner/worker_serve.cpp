@@ -17,6 +17,7 @@
 #include "aft/threads.h"
 #include "runtime/halide_hooks.h"
 #include "tests/reference/operator_case.h"
+#include "tools/bench/cold.h"
 #include "tools/bench/measure.h"
 #include "tools/bench/workload.h"
 #include "tools/tuner/process.h"
@@ -46,6 +47,7 @@ struct Prepared {
     std::vector<int> cpus;
     double wall_s = 0;
     int64_t memory_bytes = 0;
+    bool cold = false;
     std::string complaint;
 };
 
@@ -59,6 +61,7 @@ Prepared prepare(const json &setup) {
     const std::string kernel = setup.at("kernel");
     Prepared p;
     p.symbol = setup.at("symbol"), p.cpus = setup.at("cpus").get<std::vector<int>>(), p.memory_bytes = setup.at("memory_mib").get<int64_t>() << 20;
+    p.cold = setup.value("cold", false);
     p.incumbent = &kernel_table(setup.at("target").get<std::string>());
     const CountingTable counting = counting_table(*p.incumbent, p.symbol);
     use_kernel_table(*counting.table);
@@ -85,6 +88,7 @@ Prepared prepare(const json &setup) {
         const Workload work = maker_of(kernel, shape).make(shape);
         counting.forget();
         const double start = now();
+        if (p.cold && !work.layers) empty_caches();
         if (takes_variant(work.run)) p.shapes.push_back(text), p.arguments.push_back(counting.arguments()), calls_s += now() - start;
     }
     use_kernel_table(*p.incumbent);
@@ -150,18 +154,23 @@ bool time_shape(const Prepared &p, const KernelTable &candidate, const json &req
     const WorkShape shape = parse_shape(text);
     const Workload work = maker_of(kernel, shape).make(shape);
     const KernelTable *tables[] = {p.incumbent, &candidate};
+    const bool alone = p.cold && !work.layers;  // each call behind emptied caches
+    const std::function<void()> run = p.cold && work.layers ? layer_by_layer(work) : work.run;
     const auto timed = [&](int which, int64_t calls) {
         use_kernel_table(*tables[which]);
+        if (alone) empty_caches();
         const double start = now();
-        for (int64_t n = 0; n < calls; n++) work.run();
+        for (int64_t n = 0; n < calls; n++) run();
         return (now() - start) / double(calls);
     };
     const double slow = request.at("slow"), budget = request.at("seconds");
     found.shape = text, found.flops = work.flops, found.bytes = work.bytes;
     double first[2] = {};
+    const auto wall = [start = now()] { return now() - start; };
     for (int which : {0, 1}) timed(which, 1), first[which] = timed(which, 1);
-    const int64_t calls = std::max<int64_t>(1, int64_t(2e-3 / std::min(first[0], first[1])));
-    const int rounds = std::clamp(int(budget / (double(calls) * (first[0] + first[1]))), request.at("least_rounds").get<int>(), request.at("most_rounds").get<int>());
+    const int64_t calls = alone ? 1 : std::max<int64_t>(1, int64_t(2e-3 / std::min(first[0], first[1])));
+    const double pair = alone ? 0.5 * wall() : double(calls) * (first[0] + first[1]);  // emptying takes longer than the call
+    const int rounds = std::clamp(int(budget / pair), request.at("least_rounds").get<int>(), request.at("most_rounds").get<int>());
     std::vector<double> times[2], ratios;
     const auto finish = [&] {
         found.seconds = median(times[1]), found.incumbent_seconds = median(times[0]);
@@ -170,13 +179,13 @@ bool time_shape(const Prepared &p, const KernelTable &candidate, const json &req
         found.rounds = int(ratios.size());
     };
     for (int round = 0; round < rounds; round++) {
-        double pair[2];
+        double seconds[2];
         for (int turn : {0, 1}) {
             const int which = turn ^ (round % 2);
-            pair[which] = timed(which, calls);
+            seconds[which] = timed(which, calls);
         }
-        for (int which : {0, 1}) times[which].push_back(pair[which]);
-        ratios.push_back(pair[1] / pair[0]);
+        for (int which : {0, 1}) times[which].push_back(seconds[which]);
+        ratios.push_back(seconds[1] / seconds[0]);
         // Clearly too slow already: two pairs for a far one, four for a near one.
         finish();
         if ((round == 1 && std::ranges::min(ratios) > 1.25 * slow) || (round == 3 && found.ratio - found.ratio_spread > slow)) return false;
