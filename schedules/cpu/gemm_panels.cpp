@@ -4,7 +4,8 @@
 // prefetch ends with each page): 0.98 of a step of one sequence; 16 turns 0.99. From some 8 rows on (AVX-512: 8 x 32, 2 loads + 8
 // broadcasts + 16 FMA per k) the FMA units bind; a panel stays in L1 or L2 while all rows pass over it.
 // Eight turns ahead, many rows: 1.04 of the tokens a second at batch 64 (a Xeon, weights in L3); 32 turns are no better. With few rows and
-// panels in pairs (aft tune --cold): 0.63 of a step's time at batch 4, AVX2, where a pair does not fit the registers, 0.78.
+// panels in pairs (aft tune --cold): 0.63 to 0.78 of a step's time at batch 4, 0.80 at batch 2; AVX2, where a pair does not fit the
+// registers, 0.78 at batch 4. One row, panels in pairs and two steps a turn: 0.94 to 0.99, AVX2 0.90 to 0.97.
 // While 64 rows pass over a panel in eight tiles, a line a turn brings the next one, to the end of which the last tile comes: 0.90 of a
 // step's time. Without the eight turns ahead 0.92, two lines a turn 0.94; tiles of 12 or 13 rows, for which LLVM runs out of registers, 1.2.
 // Panels are dealt to the threads one by one; each is summed by one of them.

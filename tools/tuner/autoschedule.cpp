@@ -69,7 +69,7 @@ json compare_autoschedulers(const TuneTask &task, const TuneOptions &options, co
     Worker worker({entry.kernel, entry.symbol, entry.target, options.shapes, cores.measuring, options.wall_s, options.memory_mib, options.cold});
     if (worker.shapes().empty()) throw NotTimed(entry.symbol);
     json conditions = {{"symbol", entry.symbol}, {"fingerprint", task.space.fingerprint}, {"incumbent", task.incumbent}, {"cpu", cpu_model()},
-                             {"threads", options.threads}, {"halide_target", entry.halide_target}, {"halide", manifest.halide}};
+                       {"threads", options.threads}, {"halide_target", entry.halide_target}, {"halide", manifest.halide}};
     if (options.cold) conditions["cache"] = "cold";
     Journal journal(base + ".autoscheduled.jsonl", conditions, options.resume);
     if (!journal.note().empty()) spdlog::warn("warning: {}: {}", entry.symbol, journal.note());

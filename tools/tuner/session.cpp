@@ -62,7 +62,7 @@ public:
         setup_.shapes = worker.shapes();
         // The time of its generator stands for the code of the kernel, which the space does not show.
         json conditions = {{"symbol", entry_.symbol}, {"fingerprint", space_.fingerprint}, {"incumbent", task_.incumbent}, {"shapes", worker.shapes()}, {"cpu", cpu_model()},
-                                 {"threads", options_.threads}, {"halide_target", entry_.halide_target}, {"generator", fs::last_write_time(entry_.program).time_since_epoch().count()}};
+                           {"threads", options_.threads}, {"halide_target", entry_.halide_target}, {"generator", fs::last_write_time(entry_.program).time_since_epoch().count()}};
         if (options_.cold) conditions["cache"] = "cold";  // without it: warm, as in journals of before
         Journal journal(folder_ + "/" + entry_.record + ".jsonl", conditions, options_.resume);
         if (!journal.note().empty()) spdlog::warn("warning: {}: {}", entry_.symbol, journal.note());
