@@ -39,7 +39,7 @@ struct Run {
             number++;
             const json entry = json::parse(line, nullptr, false);
             if (entry.is_discarded() && lines.eof()) break;  // a run that is being written
-            if (!entry.is_object() || !entry.contains("step") || !entry.contains("split"))
+            if (!entry.is_object() || !entry.value("step", json()).is_number() || !entry.value("split", json()).is_string())
                 throw Error(folder + "/metrics.jsonl: line " + std::to_string(number) + " is no line of metrics");
             auto &split = metrics[entry.at("split").get<std::string>()];
             for (const auto &[key, value] : entry.items())

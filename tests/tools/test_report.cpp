@@ -53,10 +53,12 @@ TEST(Report, SaysWhatIsMissingOrBroken) {
     EXPECT_EQ(none.code, 1);
     EXPECT_TRUE(holds(none.err, "config.toml")) << none.err;
     ASSERT_EQ(runs.train(runs.first).code, 0);
-    std::ofstream(runs.first + "/metrics.jsonl") << "{\"step\": 1, \"split\": \"train\", \"loss\": 3}\nnonsense\n{\"step\": 2}\n";
-    const Outcome broken = run_aft("report " + runs.first);
-    EXPECT_EQ(broken.code, 1);
-    EXPECT_TRUE(holds(broken.err, "line 2")) << broken.err;
+    for (const char *line : {"nonsense", R"({"step": 2})", R"({"step": 2, "split": 5})", R"({"step": "two", "split": "train"})"}) {
+        std::ofstream(runs.first + "/metrics.jsonl") << "{\"step\": 1, \"split\": \"train\", \"loss\": 3}\n" << line << "\n{\"step\": 2}\n";
+        const Outcome broken = run_aft("report " + runs.first);
+        EXPECT_EQ(broken.code, 1) << line;
+        EXPECT_TRUE(holds(broken.err, "line 2 is no line of metrics")) << broken.err;
+    }
     EXPECT_EQ(run_aft("report").code, 2);
 }
 
