@@ -330,7 +330,7 @@ TEST(Tune, WrongUseIsNamed) {
     expect("--filter add_f32 --out " + (folder / "folder.json"), 1, "there is a folder of this name");
     expect("--build-dir /nonexistent --filter add_f32", 1, "tuning needs the build tree");
     expect("--compare /nonexistent/a /nonexistent/b", 1, "there is no record");
-    for (const char *text : {"", "[]", R"({"knobs":3})", R"({"knobs":{"a":1},"shapes":[{"shape":4}]})", R"({"knobs":{"a":1},"shapes":[{"shape":"B=1","median_seconds":"x"}]})"}) {
+    for (const char *text : {"", "[]", R"({"knobs":3})", R"({"knobs":{"a":1},"shapes":[{"shape":4}]})", R"({"knobs":{"a":1},"shapes":[{"shape":"B=1","median_seconds":"x"}]})", R"({"knobs":{"a":1},"cache":3,"shapes":[]})"}) {
         std::ofstream(folder / "record") << text;
         expect("--compare " + (folder / "record") + " " + (folder / "record"), 1, "is no tuned record");
     }

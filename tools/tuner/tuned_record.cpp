@@ -34,7 +34,7 @@ json shape_times(const json &record);
 
 // Everything that a comparison reads is there and of its type.
 bool is_record(const json &record) try {
-    (void)record.at("knobs").get<KnobValues>(), (void)record.value("kernel", ""), (void)shape_times(record);
+    (void)record.at("knobs").get<KnobValues>(), (void)record.value("kernel", ""), (void)record.value("cache", ""), (void)shape_times(record);
     return true;
 } catch (const json::exception &) {
     return false;
