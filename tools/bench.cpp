@@ -1,5 +1,4 @@
 // aft bench: times kernels and operators and holds each against the limit of this machine that binds it.
-#include <fnmatch.h>
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 
@@ -51,8 +50,6 @@ struct Choice {
         return named.name();
     }
 };
-
-bool matches(const std::string &glob, const std::string &text) { return fnmatch(glob.c_str(), text.c_str(), 0) == 0; }
 
 // Shapes that the user gave, each for the kernels of a glob.
 std::vector<std::pair<std::string, WorkShape>> given_shapes(const Options &options) {

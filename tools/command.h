@@ -6,6 +6,7 @@
 //       return [o, &common] { ...; return exit_done; };
 //   }};
 #pragma once
+#include <fnmatch.h>
 #include <spdlog/fmt/fmt.h>
 
 #include <CLI/CLI.hpp>
@@ -41,6 +42,9 @@ inline CLI::Validator at_least(double least) {
             },
             fmt::format("{:g} or more", least)};
 }
+
+// Of --filter. A name fits itself, brackets of its own and all.
+inline bool matches(const std::string &glob, const std::string &name) { return glob == name || fnmatch(glob.c_str(), name.c_str(), 0) == 0; }
 
 // The order of the groups in `aft --help`.
 enum class Group { model, run, kernels, hidden };

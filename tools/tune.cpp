@@ -1,6 +1,5 @@
 // `aft tune`: finds schedules for this machine's kernels, checks them, and writes records that the build uses
 // (docs/tuning.md). The search of one kernel is tools/tuner/session.h.
-#include <fnmatch.h>
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 
@@ -39,9 +38,7 @@ struct Options {
     bool list = false, dry_run = false;
 };
 
-bool matches(const std::vector<std::string> &globs, const std::string &text) {
-    return std::ranges::any_of(globs, [&](const std::string &glob) { return fnmatch(glob.c_str(), text.c_str(), 0) == 0; });
-}
+bool matches(const std::string &glob, const std::string &kernel, const std::string &symbol) { return tool::matches(glob, kernel) || tool::matches(glob, symbol); }
 
 // "90", "90s", "10m", "1.5h"
 double seconds_of(const std::string &text) {
@@ -78,13 +75,13 @@ std::vector<Job> find_jobs(const Options &options, const Manifest &manifest, con
     for (const std::string &text : options.shapes) given.push_back(parse_shape(text));
     std::vector<Job> jobs;
     for (const VariantInfo &variant : variants_of(table)) {
-        if (!matches(options.filters, variant.kernel) && !matches(options.filters, variant.symbol)) continue;
+        if (std::ranges::none_of(options.filters, [&](const std::string &glob) { return matches(glob, variant.kernel, variant.symbol); })) continue;
         const auto entry = std::ranges::find(manifest.kernels, variant.symbol, &ManifestEntry::symbol);
         if (entry == manifest.kernels.end()) throw Error("the build in '" + manifest.build_dir + "' has no kernel " + variant.symbol + ": build the project again");
         jobs.push_back({make_task(manifest, *entry, variant.report), shapes_for(variant.kernel, given)});
     }
     for (const std::string &glob : options.filters)
-        if (std::ranges::none_of(jobs, [&](const Job &job) { return matches({glob}, job.task.entry->kernel) || matches({glob}, job.task.entry->symbol); }))
+        if (std::ranges::none_of(jobs, [&](const Job &job) { return matches(glob, job.task.entry->kernel, job.task.entry->symbol); }))
             throw UsageError("--filter '" + glob + "' matches no kernel of the table " + table.target + ": aft tune --list shows them");
     for (const WorkShape &shape : given)
         if (std::ranges::none_of(jobs, [&](const Job &job) { return std::ranges::find(job.shapes, to_string(shape)) != job.shapes.end(); }))

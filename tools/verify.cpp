@@ -1,6 +1,5 @@
 // `aft verify`: every kernel of this build against its oracle, on this machine: the operator cases of tests/reference, with
 // poisoned and guarded memory.
-#include <fnmatch.h>
 #include <spdlog/spdlog.h>
 
 #include <cstdio>
@@ -21,13 +20,11 @@ using reference::Check;
 using reference::OperatorCase;
 
 struct Options {
-    std::string filter = "*";
+    std::vector<std::string> filters = {"*"};
     bool large = false;
 };
 
-bool matches(const std::string &filter, const std::string &name) { return filter == name || fnmatch(filter.c_str(), name.c_str(), 0) == 0; }
-
-// What the filter chooses: cases by their own name or by a kernel's, and the kernels to report.
+// What the filters choose: cases by their own name or by a kernel's, and the kernels to report.
 struct Selection {
     std::vector<const OperatorCase *> cases;
     std::set<std::string> kernels;
@@ -36,23 +33,26 @@ struct Selection {
 
 Selection select(const Options &options) {
     Selection selection;
-    selection.everything = options.filter == "*";
-    bool only_large = false;
-    for (const OperatorCase &c : reference::operator_cases()) {
-        std::set<std::string> named;
-        for (const std::string &kernel : c.kernels)
-            if (matches(options.filter, kernel)) named.insert(kernel);
-        if (named.empty() && matches(options.filter, c.name)) named.insert(c.kernels.begin(), c.kernels.end());
-        if (named.empty()) continue;
-        if (c.large && !options.large) {
-            only_large = true;
-            continue;
+    std::set<const OperatorCase *> chosen;
+    for (const std::string &filter : options.filters) {
+        bool matched = false, only_large = false;
+        for (const OperatorCase &c : reference::operator_cases()) {
+            std::set<std::string> named;
+            for (const std::string &kernel : c.kernels)
+                if (matches(filter, kernel)) named.insert(kernel);
+            if (named.empty() && matches(filter, c.name)) named.insert(c.kernels.begin(), c.kernels.end());
+            if (named.empty()) continue;
+            if (c.large && !options.large) {
+                only_large = true;
+                continue;
+            }
+            matched = true;
+            if (chosen.insert(&c).second) selection.cases.push_back(&c);
+            selection.kernels.insert(named.begin(), named.end());
         }
-        selection.cases.push_back(&c);
-        selection.kernels.insert(named.begin(), named.end());
+        selection.everything |= filter == "*";
+        if (!matched) throw UsageError("--filter '" + filter + "' matches no kernel and no case" + (only_large ? " but large ones: add --large" : ""));
     }
-    if (selection.cases.empty())
-        throw UsageError("--filter '" + options.filter + "' matches no kernel and no case" + (only_large ? " but large ones: add --large" : ""));
     return selection;
 }
 
@@ -152,7 +152,7 @@ int run(const Options &options, const Common &common) {
 
 const Command command{"verify", "Checks every kernel of this build against its oracle", Group::kernels, [](CLI::App &app, const Common &common) {
     auto o = std::make_shared<Options>();
-    app.add_option("--filter", o->filter, "Glob over the names of kernels and of cases")->capture_default_str();
+    app.add_option("--filter", o->filters, "Globs over the names of kernels and of cases")->capture_default_str();
     app.add_flag("--large", o->large, "Also the large cases (T = 65,536), which take minutes");
     app.footer("Example: aft verify --target avx2 --filter 'aft_simple*'");
     return [o, &common] { return run(*o, common); };

@@ -30,6 +30,7 @@ TEST(CommandLine, WrongUsageIsTwo) {
     expect_error("info --device cuda", 2, "--device");
     expect_error("info --quiet --verbose", 2, "--quiet");
     expect_error("verify --filter nothing_like_it", 2, "nothing_like_it");
+    expect_error("verify --filter add_f32 nothing_like_it", 2, "nothing_like_it");
     expect_error("bench step --batch 0", 2, "(see aft bench step --help)");
 }
 
@@ -104,6 +105,11 @@ TEST(Verify, FilterChoosesKernelsAndCases) {
     const auto one = nlohmann::json::parse(by_case.out);
     EXPECT_EQ(one.at("cases"), 1);
     EXPECT_EQ(one.at("tables")[0].at("kernels").size(), 6u);  // forward, replay, backward; bounded forward, queries, keys
+    const Outcome by_both = run_aft("verify --json --filter add_f32 --filter gemm_tn_f32 'gemm_tn_*'");  // a case of two filters runs once
+    ASSERT_EQ(by_both.code, 0) << by_both.err;
+    const auto both = nlohmann::json::parse(by_both.out);
+    EXPECT_EQ(both.at("tables")[0].at("kernels").size(), 2u);
+    EXPECT_EQ(both.at("cases"), result.at("cases").get<int>() + nlohmann::json::parse(run_aft("verify --json --filter add_f32").out).at("cases").get<int>());
 }
 
 TEST(Verify, PrintsALinePerKernelAndASummary) {
