@@ -199,7 +199,7 @@ std::vector<Result> run(const std::vector<Choice> &choices, const Options &optio
 
 std::map<std::string, Timed> times_of(const std::vector<Result> &results) {
     std::map<std::string, Timed> times;
-    for (const Result &result : results) times[result.name] = {result.time.centre(), result.time.spread()};
+    for (const Result &result : results) times[result.name] = {result.time.centre(), result.time.spread(), result.bound.seconds};
     return times;
 }
 

@@ -126,6 +126,7 @@ TEST(Bench, ComparisonShowsAPlantedSlowdown) {
     const Outcome ran = run_aft(tiny + "--compare " + (folder / "before.json"));
     EXPECT_EQ(ran.code, 0) << ran.err;
     EXPECT_NE(ran.out.find("slower"), std::string::npos) << ran.out;
+    EXPECT_EQ(ran.out.find("- slower"), std::string::npos) << "both runs know the limit: " << ran.out;
 
     json after = before;
     after["benchmarks"][0]["real_time"] = time.get<double>() * 2;
@@ -139,6 +140,11 @@ TEST(Bench, ComparisonShowsAPlantedSlowdown) {
     const Outcome same = run_aft("bench --json --compare " + (folder / "before.json") + " " + (folder / "before.json"));
     EXPECT_EQ(json::parse(same.out).at(0).at("verdict"), "same");
     EXPECT_EQ(same.err, "");
+    after["benchmarks"][0]["limit_time"] = 2 * before["benchmarks"][0]["limit_time"].get<double>();  // the machine was half as fast, the kernel is as good
+    std::ofstream(folder / "after.json") << after;
+    const Outcome slow_machine = run_aft("bench --json --compare " + (folder / "before.json") + " " + (folder / "after.json"));
+    EXPECT_EQ(json::parse(slow_machine.out).at(0).at("verdict"), "same");
+    EXPECT_DOUBLE_EQ(json::parse(slow_machine.out).at(0).at("share_ratio"), 1);
     after["context"]["limits"]["threads"] = 99;
     std::ofstream(folder / "after.json") << after;
     const Outcome other = run_aft("bench --compare " + (folder / "before.json") + " " + (folder / "after.json"));

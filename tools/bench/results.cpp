@@ -169,7 +169,7 @@ Run read_run(const std::string &path) {
             const bool aggregate = entry.value("run_type", "") == "aggregate";
             if (aggregate && entry.value("aggregate_name", "") != "median") continue;
             const std::string name = entry.value("run_name", entry.at("name").get<std::string>());
-            run.times[name] = {entry.at("real_time").get<double>() * unit_seconds(entry.value("time_unit", "ns")), entry.value("spread", 0.0)};
+            run.times[name] = {entry.at("real_time").get<double>() * unit_seconds(entry.value("time_unit", "ns")), entry.value("spread", 0.0), entry.value("limit_time", 0.0) * 1e-9};
         }
         return run;
     } catch (const Error &error) {
@@ -179,10 +179,15 @@ Run read_run(const std::string &path) {
     }
 }
 
+std::optional<double> Comparison::share_ratio() const {
+    if (!(before.limit > 0 && after.limit > 0)) return std::nullopt;
+    return ratio() * after.limit / before.limit;
+}
+
 const char *Comparison::verdict() const {
-    const double difference = std::abs(std::log(ratio()));
+    const double steady = share_ratio().value_or(ratio()), difference = std::abs(std::log(steady));
     if (difference < least_difference || difference < noise_factor * (before.spread + after.spread)) return "same";
-    return ratio() > 1 ? "faster" : "slower";
+    return steady > 1 ? "faster" : "slower";
 }
 
 std::vector<Comparison> compare(const std::map<std::string, Timed> &before, const std::map<std::string, Timed> &after) {
@@ -194,19 +199,27 @@ std::vector<Comparison> compare(const std::map<std::string, Timed> &before, cons
 
 std::string format(const std::vector<Comparison> &comparisons) {
     if (comparisons.empty()) return "no name is in both runs: nothing to compare\n";
-    std::string text = fmt::format("{:<64} {:>11} {:>11} {:>7}\n", "compared", "before", "after", "ratio");
-    double logarithms = 0;
+    std::string text = fmt::format("{:<64} {:>11} {:>11} {:>7} {:>10}\n", "compared", "before", "after", "ratio", "of shares");
+    double logarithms = 0, of_shares = 0;
+    bool all_known = true;
     for (const Comparison &c : comparisons) {
-        text += fmt::format("{:<64} {:>11} {:>11} {:>7.3f} {}\n", c.name, format_seconds(c.before.seconds), format_seconds(c.after.seconds), c.ratio(), c.verdict());
-        logarithms += std::log(c.ratio());
+        const auto share = c.share_ratio();
+        text += fmt::format("{:<64} {:>11} {:>11} {:>7.3f} {:>10} {}\n", c.name, format_seconds(c.before.seconds), format_seconds(c.after.seconds), c.ratio(),
+                            share ? fmt::format("{:.3f}", *share) : "-", c.verdict());
+        logarithms += std::log(c.ratio()), of_shares += std::log(share.value_or(1));
+        all_known = all_known && share;
     }
-    return text + fmt::format("{:<64} {:>31.3f}\n", "geometric mean (above 1: faster now)", std::exp(logarithms / double(comparisons.size())));
+    const double count = double(comparisons.size());
+    return text + fmt::format("{:<64} {:>31.3f} {:>10}\n", "geometric mean (above 1: faster now)", std::exp(logarithms / count),
+                              all_known ? fmt::format("{:.3f}", std::exp(of_shares / count)) : "-");
 }
 
 json to_json(const std::vector<Comparison> &comparisons) {
     json all = json::array();
-    for (const Comparison &c : comparisons)
+    for (const Comparison &c : comparisons) {
         all.push_back({{"name", c.name}, {"before", c.before.seconds * 1e9}, {"after", c.after.seconds * 1e9}, {"ratio", c.ratio()}, {"verdict", c.verdict()}});
+        if (const auto share = c.share_ratio()) all.back()["share_ratio"] = *share;
+    }
     return all;
 }
 

@@ -43,6 +43,7 @@ void expect_writable(const std::string &path);  // before the work, whose result
 
 struct Timed {
     double seconds = 0, spread = 0;  // spread: share of the time; 0 when the file has none
+    double limit = 0;                // seconds of the binding limit, measured in turn with it; 0 when the file has none
 };
 // A file of that form, Google Benchmark's own included.
 struct Run {
@@ -54,12 +55,14 @@ Run read_run(const std::string &path);  // throws Error when it is none
 // What two contexts should share for figures to be compared, and do not: "threads 1 and 2"; empty when nothing.
 std::string differences(const nlohmann::json &before, const nlohmann::json &after);
 
-// The two runs side by side, name by name: old time, new time, ratio (above 1: faster now), and whether the difference
-// is beyond the spread of both.
+// The two runs side by side, name by name: old time, new time, ratio (above 1: faster now), the same of the shares of the limit,
+// and whether the difference is beyond the spread of both. Where both runs know the share it decides: it holds still while the
+// machine's own speed changes from one run to the next.
 struct Comparison {
     std::string name;
     Timed before, after;
     double ratio() const { return before.seconds / after.seconds; }
+    std::optional<double> share_ratio() const;
     const char *verdict() const;  // "faster", "slower", "same"
 };
 std::vector<Comparison> compare(const std::map<std::string, Timed> &before, const std::map<std::string, Timed> &after);
