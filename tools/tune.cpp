@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <ranges>
 #include <optional>
 
 #include "aft/error.h"
@@ -228,17 +229,27 @@ int tune_all(const Options &options, const Common &common) {
     if (!options.dry_run)
         for (const Job &job : jobs) expect_place(record_file(options, manifest, job, jobs.size()));
 
-    // The budget goes to the kernels in proportion to the size of their space, within a factor of ten.
-    double weights = 0;
+    // What is left of the budget goes to the kernels that are left in proportion to the size of their space, within a factor of ten. What
+    // their final checks will take on top of their searches, as those so far did, comes off: the last kernel ends about in time.
+    double weights = 0, checks = 0;
     const auto weight = [](const Job &job) { return std::clamp(std::sqrt(double(job.task.space.points.size())), 2.0, 20.0); };
     for (const Job &job : jobs) weights += weight(job);
+    const double end = now() + budget;
     json results = json::array();
+    std::vector<std::string> not_reached;
     const auto interrupted = [&] { return interrupts() > 0; };
     if (!options.dry_run) watch_interrupts();
-    for (const Job &job : jobs) {
+    for (size_t n = 0; n < jobs.size(); n++) {
+        const Job &job = jobs[n];
         TuneOptions o = options.tune;
+        const double start = now();
+        if (n > 0 && start > end) {
+            for (const Job &later : jobs | std::views::drop(n)) not_reached.push_back(later.task.entry->symbol);
+            break;
+        }
+        const double share = std::max(0.0, end - start) * weight(job) / weights;
         o.first = first;
-        o.shapes = job.shapes, o.budget_s = budget * weight(job) / weights, o.seed = common.seed, o.threads = common.threads ? common.threads : 1;
+        o.shapes = job.shapes, o.budget_s = std::max(share / 4, share - (n ? checks / double(n) : 0)), o.seed = common.seed, o.threads = common.threads ? common.threads : 1;
         o.out = record_file(options, manifest, job, jobs.size());
         if (options.dry_run) {
             const json plan = {{"symbol", job.task.entry->symbol}, {"valid_points", job.task.space.points.size()}, {"shapes", job.shapes}, {"budget_seconds", o.budget_s}, {"record", o.out}};
@@ -249,6 +260,7 @@ int tune_all(const Options &options, const Common &common) {
             continue;
         }
         const json result = timed_or_said(options, job, [&] { return tune(job.task, o); });
+        weights -= weight(job), checks += std::max(0.0, now() - start - o.budget_s);
         if (result.is_null()) continue;
         results.push_back(result);
         if (!common.json) {
@@ -263,7 +275,10 @@ int tune_all(const Options &options, const Common &common) {
         if (interrupted()) break;
     }
     expect_results(options, results);
-    if (common.json) std::puts(json{{"kernels", results}, {"interrupted", interrupted()}}.dump(1).c_str());
+    if (common.json)
+        std::puts(json{{"kernels", results}, {"not_reached", not_reached}, {"interrupted", interrupted()}}.dump(1).c_str());
+    else if (!not_reached.empty())
+        std::printf("no time was left for %s: give a longer --budget, with --resume\n", fmt::format("{}", fmt::join(not_reached, ", ")).c_str());
     return exit_done;
 }
 
@@ -288,7 +303,7 @@ const Command command{"tune", "Search schedules for this machine; the build uses
     app.add_option("--shape", o->shapes, "Sizes to time at, for example B=8,T=1024,C=512 (default: those of the paper's models)")->group(what);
     app.add_flag("--list", o->list, "Print each kernel's knobs, candidates, reasons and the size of its space, and stop")->group(what);
     app.add_flag("--dry-run", o->dry_run, "Say what would be tuned and where its record would go, and stop")->group(what);
-    app.add_option("--budget", o->budget, "Time for the search of all kernels: 90s, 10m, 2h")->group(how)->capture_default_str();
+    app.add_option("--budget", o->budget, "Time for all kernels, their final checks included as far as these can be foreseen: 90s, 10m, 2h")->group(how)->capture_default_str();
     app.add_option("--strategy", o->tune.strategy, "descent, guided or random")->check(CLI::IsMember({"descent", "guided", "random"}))->group(how)->capture_default_str();
     app.add_option("--autoscheduler", o->autoschedulers, "Instead of a search: Halide's own Adams2019, Mullapudi2016, Li2018 or all of them, beside our schedules; a table, no record")->group(how);
     app.add_option("--try", o->first, "Knob values to try first, for example tile_rows:8,unroll:2 (several; the rest as in what the build uses)")->group(how);

@@ -213,6 +213,16 @@ TEST(Tune, ABrokenJournalIsTakenUpWhereItHolds) {
     EXPECT_EQ(json::parse(again.out)["kernels"][0].at("resumed"), 2);
 }
 
+// The first kernel's fixed costs alone take longer than this; what is left out is named.
+TEST(Tune, TheBudgetIsForAllKernels) {
+    const TemporaryFolder folder;
+    const Outcome ran = run_aft("tune --json --filter add_f32 'layer_norm_*' --candidates 1 --budget 0.01s --threads 1 --out " + (folder / "records"));
+    ASSERT_EQ(ran.code, 0) << ran.err;
+    const json found = json::parse(ran.out);
+    EXPECT_EQ(found.at("kernels").size(), 1u);
+    EXPECT_GE(found.at("not_reached").size(), 3u);
+}
+
 // A glob over a family and one shape: the kernels that it suits are tuned, variants that it does not reach are passed by.
 TEST(Tune, AShapeNeedNotSuitAllKernelsOfAFilter) {
     const TemporaryFolder folder;
