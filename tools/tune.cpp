@@ -6,8 +6,8 @@
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <ranges>
 #include <optional>
+#include <ranges>
 
 #include "aft/error.h"
 #include "aft/threads.h"
