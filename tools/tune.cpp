@@ -1,10 +1,9 @@
 // `aft tune`: finds schedules for this machine's kernels, checks them, and writes records that the build uses
-// (docs/tuning.md). The search of one kernel is tools/tuner/session.h.
+// (docs/tuning.md). The kernels that it is asked for are tools/tuner/jobs.h, the search of one tools/tuner/session.h.
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 
 #include <cstdio>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <ranges>
@@ -15,10 +14,10 @@
 #include "runtime/files.h"
 #include "tools/bench/machine.h"
 #include "tools/bench/measure.h"
-#include "tools/bench/workload.h"
 #include "tools/command.h"
 #include "tools/tuner/autoschedule.h"
-#include "tools/tuner/search.h"
+#include "tools/tuner/budget.h"
+#include "tools/tuner/jobs.h"
 #include "tools/tuner/session.h"
 #include "tools/tuner/simulate.h"
 #include "tools/tuner/tuned_record.h"
@@ -29,7 +28,6 @@ namespace aft::tool {
 namespace {
 
 using nlohmann::json;
-namespace fs = std::filesystem;
 
 struct Options {
     std::vector<std::string> filters = {"*"}, shapes, compare, autoschedulers, simulate;
@@ -38,8 +36,6 @@ struct Options {
     TuneOptions tune;
     bool list = false, dry_run = false;
 };
-
-bool matches(const std::string &glob, const std::string &kernel, const std::string &symbol) { return tool::matches(glob, kernel) || tool::matches(glob, symbol); }
 
 // "90", "90s", "10m", "1.5h"
 double seconds_of(const std::string &text) {
@@ -53,106 +49,6 @@ double seconds_of(const std::string &text) {
     const double scale = unit.empty() || unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
     if (end == 0 || scale == 0 || !(value > 0) || value > 1e6) throw UsageError("--budget '" + text + "' is no time: write 90s, 10m or 2h");
     return value * scale;
-}
-
-// The shapes at which a kernel is timed: the user's that a workload of it takes, else those of the paper's models.
-std::vector<std::string> shapes_for(const std::string &kernel, const std::vector<WorkShape> &given) {
-    std::vector<std::string> all;
-    for (const WorkloadMaker &maker : workload_makers()) {
-        if (!maker.times(kernel)) continue;
-        for (const WorkShape &shape : given.empty() ? maker.model_shapes : given)
-            if (maker.takes(shape)) all.push_back(to_string(shape));
-    }
-    return all;
-}
-
-struct Job {
-    TuneTask task;
-    std::vector<std::string> shapes;
-};
-
-std::vector<Job> find_jobs(const Options &options, const Manifest &manifest, const KernelTable &table) {
-    std::vector<WorkShape> given;
-    for (const std::string &text : options.shapes) given.push_back(parse_shape(text));
-    std::vector<Job> jobs;
-    for (const VariantInfo &variant : variants_of(table)) {
-        if (std::ranges::none_of(options.filters, [&](const std::string &glob) { return matches(glob, variant.kernel, variant.symbol); })) continue;
-        const auto entry = std::ranges::find(manifest.kernels, variant.symbol, &ManifestEntry::symbol);
-        if (entry == manifest.kernels.end()) throw Error("the build in '" + manifest.build_dir + "' has no kernel " + variant.symbol + ": build the project again");
-        jobs.push_back({make_task(manifest, *entry, variant.report), shapes_for(variant.kernel, given)});
-    }
-    for (const std::string &glob : options.filters)
-        if (std::ranges::none_of(jobs, [&](const Job &job) { return matches(glob, job.task.entry->kernel, job.task.entry->symbol); }))
-            throw UsageError("--filter '" + glob + "' matches no kernel of the table " + table.target + ": aft tune --list shows them");
-    for (const WorkShape &shape : given)
-        if (std::ranges::none_of(jobs, [&](const Job &job) { return std::ranges::find(job.shapes, to_string(shape)) != job.shapes.end(); }))
-            throw UsageError("no workload times these kernels at the shape " + to_string(shape) + ": aft bench --list shows what each takes");
-    return jobs;
-}
-
-// Why a kernel is not tuned; "" when it is. An autoscheduler needs no knobs.
-std::string obstacle(const Job &job, bool searched = true) {
-    if (searched && job.task.space.points.size() < 2) return "its space has one point";
-    if (job.shapes.empty()) return "no workload times it at these shapes";
-    return "";
-}
-
-json listed(const Job &job) {
-    json knobs = json::array();
-    for (const TunedKnob &knob : job.task.space.knobs) knobs.push_back({{"name", knob.name}, {"default", knob.fallback}, {"candidates", knob.candidates}, {"reason", knob.reason}});
-    double product = 1;
-    for (const TunedKnob &knob : job.task.space.knobs) product *= double(knob.candidates.size());
-    return {{"symbol", job.task.entry->symbol}, {"kernel", job.task.entry->kernel}, {"knobs", knobs},        {"combinations", product}, {"valid_points", job.task.space.points.size()}, {"left_out", job.task.space.left_out},
-            {"incumbent", job.task.incumbent},  {"origin", job.task.origin},        {"shapes", job.shapes}, {"obstacle", obstacle(job)}};
-}
-
-void print_list(const std::vector<Job> &jobs) {
-    for (const Job &job : jobs) {
-        const json j = listed(job);
-        std::printf("%s: %zu of %.0f combinations are valid; now %s (%s)\n", j["symbol"].get<std::string>().c_str(), job.task.space.points.size(), j["combinations"].get<double>(),
-                    to_text(job.task.incumbent).c_str(), job.task.origin.c_str());
-        for (const TunedKnob &knob : job.task.space.knobs) std::printf("    %-16s %s  default %d: %s\n", knob.name.c_str(), json(knob.candidates).dump().c_str(), knob.fallback, knob.reason.c_str());
-        for (const auto &[reason, points] : job.task.space.left_out) std::printf("    requires         %s: %d combinations do not\n", reason.c_str(), points);
-        if (!obstacle(job).empty()) std::printf("    not tuned: %s\n", obstacle(job).c_str());
-    }
-}
-
-std::string record_file(const Options &options, const Manifest &manifest, const Job &job, size_t count) {
-    const fs::path out = options.out.empty() ? manifest.tuned : options.out;
-    if (out.extension() == ".json") {
-        if (count > 1) throw UsageError("--out names one file and the filter " + std::to_string(count) + " kernels: give a folder");
-        return out.string();
-    }
-    return (out / job.task.entry->target / (job.task.entry->record + ".json")).string();
-}
-
-// Said before the search: a record that cannot be written would be a search in vain. Makes no folder.
-void expect_place(const std::string &record) {
-    if (fs::is_directory(record)) throw Error("the record '" + record + "' cannot be written: there is a folder of this name");
-    fs::path folder = fs::absolute(record).parent_path();
-    while (!fs::exists(folder)) folder = folder.parent_path();
-    try {
-        check_writable(folder.string());
-    } catch (const Error &error) {
-        throw Error("the record '" + record + "' cannot be written: " + error.what());
-    }
-}
-
-// --try: values of some kernel's knobs; the others pass them by.
-std::vector<KnobValues> first_values(const Options &options, const std::vector<Job> &jobs) {
-    std::vector<KnobValues> first;
-    for (const std::string &text : options.first) {
-        try {
-            first.push_back(knob_values(text));
-        } catch (const Error &error) {
-            throw UsageError(std::string("--try: ") + error.what());
-        }
-        const auto suits = [&](const Job &job) {
-            return std::ranges::all_of(first.back(), [&](const auto &value) { return std::ranges::find(job.task.space.knobs, value.first, &TunedKnob::name) != job.task.space.knobs.end(); });
-        };
-        if (first.back().empty() || std::ranges::none_of(jobs, suits)) throw UsageError("--try '" + text + "': no kernel of --filter has these knobs: aft tune --list shows them");
-    }
-    return first;
 }
 
 // The result of `work`; null, and a line that says so, for a variant that no shape reaches: the next kernel's turn.
@@ -197,12 +93,66 @@ int try_autoschedulers(const Options &options, const Common &common, const std::
     return exit_done;
 }
 
+// Says what became of one kernel's search.
+void print_result(const json &result, const Job &job) {
+    const std::string &symbol = job.task.entry->symbol, status = result.at("status");
+    if (status == "improved")
+        fmt::print("{}: {:.3f} of the incumbent's time with {} -> {}\n", symbol, result.at("ratio").get<double>(), to_text(result.at("knobs").get<KnobValues>()), result.at("record").get<std::string>());
+    else if (status == "kept")
+        fmt::print("{}: nothing better than the incumbent; {} candidates tried\n", symbol, result.at("tried").get<int>());
+    else
+        fmt::print("{}: interrupted; {} candidates tried (--resume goes on from here)\n", symbol, result.at("tried").get<int>());
+    std::fflush(stdout);
+}
+
+// A search for each kernel, in turn, until the budget is spent.
+int search_all(const Options &options, const Common &common, const Manifest &manifest, const std::vector<Job> &jobs) {
+    const std::vector<KnobValues> first = first_values(options.first, jobs);
+    std::vector<std::string> records;
+    std::vector<size_t> points;
+    for (const Job &job : jobs) records.push_back(record_file(options.out, manifest, job, jobs.size())), points.push_back(job.task.space.points.size());
+    Budget budget(seconds_of(options.budget), points);
+    if (!options.dry_run) {
+        for (const std::string &record : records) expect_place(record);
+        watch_interrupts();
+    }
+    const double start = now();
+    json results = json::array();
+    std::vector<std::string> not_reached;
+    for (size_t n = 0; n < jobs.size() && interrupts() == 0; n++) {
+        const Job &job = jobs[n];
+        const double before = now();
+        if (budget.spent(before - start)) {
+            for (const Job &later : jobs | std::views::drop(n)) not_reached.push_back(later.task.entry->symbol);
+            break;
+        }
+        TuneOptions o = options.tune;
+        o.first = first, o.shapes = job.shapes, o.out = records[n], o.seed = common.seed, o.threads = common.threads ? common.threads : 1;
+        o.budget_s = budget.next(before - start);
+        if (options.dry_run) {
+            results.push_back({{"symbol", job.task.entry->symbol}, {"valid_points", points[n]}, {"shapes", job.shapes}, {"budget_seconds", o.budget_s}, {"record", o.out}});
+            if (!common.json) fmt::print("{}: {} points in {:.0f} s at {} -> {}\n", job.task.entry->symbol, points[n], o.budget_s, fmt::join(job.shapes, " "), o.out);
+            continue;
+        }
+        const json result = timed_or_said(options, job, [&] { return tune(job.task, o); });
+        budget.take(o.budget_s, now() - before);
+        if (result.is_null()) continue;
+        results.push_back(result);
+        if (!common.json) print_result(result, job);
+    }
+    expect_results(options, results);
+    if (common.json)
+        std::puts(json{{"kernels", results}, {"not_reached", not_reached}, {"interrupted", interrupts() > 0}}.dump(1).c_str());
+    else if (!not_reached.empty())
+        fmt::print("no time was left for {}: give a longer --budget, with --resume\n", fmt::join(not_reached, ", "));
+    return exit_done;
+}
+
 int tune_all(const Options &options, const Common &common) {
     const Manifest manifest = read_manifest(options.build_dir);
     const std::vector<std::string> autoschedulers = autoschedulers_of(options.autoschedulers, manifest);
     const bool searched = autoschedulers.empty();
-    const KernelTable &table = kernels();
-    const double budget = seconds_of(options.budget);
+    seconds_of(options.budget);  // a wrong one is said first
     const std::string work = manifest.build_dir + "/tune";
     make_folders(work);
     std::optional<FolderLock> lock;  // a question waits for no search
@@ -210,76 +160,22 @@ int tune_all(const Options &options, const Common &common) {
         lock.emplace(work, "another aft tune works in '" + work + "': wait for it, stop it, or give another --build-dir");
         remove_abandoned(work);
     }
-    std::vector<Job> jobs = find_jobs(options, manifest, table);
+    std::vector<Job> jobs = find_jobs(options.filters, options.shapes, manifest, kernels());
     if (options.list) {
         json all = json::array();
-        for (const Job &job : jobs) all.push_back(listed(job));
-        if (common.json)
-            std::puts(all.dump(1).c_str());
-        else
-            print_list(jobs);
+        for (const Job &job : jobs) {
+            if (common.json)
+                all.push_back(listed(job));
+            else
+                std::fputs(listed_text(job).c_str(), stdout);
+        }
+        if (common.json) std::puts(all.dump(1).c_str());
         return exit_done;
     }
     const std::string first_obstacle = jobs[0].task.entry->symbol + ": " + obstacle(jobs[0], searched);
     std::erase_if(jobs, [&](const Job &job) { return !obstacle(job, searched).empty(); });
     if (jobs.empty()) throw UsageError("none of these kernels can be tuned (" + first_obstacle + "): aft tune --list says why");
-    if (!searched) return try_autoschedulers(options, common, jobs, autoschedulers);
-
-    const std::vector<KnobValues> first = first_values(options, jobs);
-    if (!options.dry_run)
-        for (const Job &job : jobs) expect_place(record_file(options, manifest, job, jobs.size()));
-
-    // What is left of the budget goes to the kernels that are left in proportion to the size of their space, within a factor of ten. What
-    // their final checks will take on top of their searches, as those so far did, comes off: the last kernel ends about in time.
-    double weights = 0, checks = 0;
-    const auto weight = [](const Job &job) { return std::clamp(std::sqrt(double(job.task.space.points.size())), 2.0, 20.0); };
-    for (const Job &job : jobs) weights += weight(job);
-    const double end = now() + budget;
-    json results = json::array();
-    std::vector<std::string> not_reached;
-    const auto interrupted = [&] { return interrupts() > 0; };
-    if (!options.dry_run) watch_interrupts();
-    for (size_t n = 0; n < jobs.size(); n++) {
-        const Job &job = jobs[n];
-        TuneOptions o = options.tune;
-        const double start = now();
-        if (n > 0 && start > end) {
-            for (const Job &later : jobs | std::views::drop(n)) not_reached.push_back(later.task.entry->symbol);
-            break;
-        }
-        const double share = std::max(0.0, end - start) * weight(job) / weights;
-        o.first = first;
-        o.shapes = job.shapes, o.budget_s = std::max(share / 4, share - (n ? checks / double(n) : 0)), o.seed = common.seed, o.threads = common.threads ? common.threads : 1;
-        o.out = record_file(options, manifest, job, jobs.size());
-        if (options.dry_run) {
-            const json plan = {{"symbol", job.task.entry->symbol}, {"valid_points", job.task.space.points.size()}, {"shapes", job.shapes}, {"budget_seconds", o.budget_s}, {"record", o.out}};
-            results.push_back(plan);
-            if (!common.json)
-                std::printf("%s: %zu points in %.0f s at %s -> %s\n", job.task.entry->symbol.c_str(), job.task.space.points.size(), o.budget_s,
-                            fmt::format("{}", fmt::join(job.shapes, " ")).c_str(), o.out.c_str());
-            continue;
-        }
-        const json result = timed_or_said(options, job, [&] { return tune(job.task, o); });
-        weights -= weight(job), checks += std::max(0.0, now() - start - o.budget_s);
-        if (result.is_null()) continue;
-        results.push_back(result);
-        if (!common.json) {
-            if (result.at("status") == "improved")
-                std::printf("%s: %.3f of the incumbent's time with %s -> %s\n", job.task.entry->symbol.c_str(), result.at("ratio").get<double>(),
-                            to_text(result.at("knobs").get<KnobValues>()).c_str(), o.out.c_str());
-            else
-                std::printf("%s: %s; %d candidates tried%s\n", job.task.entry->symbol.c_str(), result.at("status") == "kept" ? "nothing better than the incumbent" : "interrupted",
-                            result.at("tried").get<int>(), result.at("status") == "kept" ? "" : " (--resume goes on from here)");
-            std::fflush(stdout);
-        }
-        if (interrupted()) break;
-    }
-    expect_results(options, results);
-    if (common.json)
-        std::puts(json{{"kernels", results}, {"not_reached", not_reached}, {"interrupted", interrupted()}}.dump(1).c_str());
-    else if (!not_reached.empty())
-        std::printf("no time was left for %s: give a longer --budget, with --resume\n", fmt::format("{}", fmt::join(not_reached, ", ")).c_str());
-    return exit_done;
+    return searched ? search_all(options, common, manifest, jobs) : try_autoschedulers(options, common, jobs, autoschedulers);
 }
 
 int run(const Options &options, const Common &common) {
