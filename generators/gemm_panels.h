@@ -33,10 +33,10 @@ struct PanelProduct {
     Halide::Var j{"j"}, i{"i"};
     Halide::RDom r;
     Halide::Func product{"product"}, c{"c"};
-    int rows, panels;  // of a register tile
+    int rows, columns;  // of a register tile; the columns are half a panel, or whole ones
 
-    PanelProduct(Halide::Func a, Halide::Func b, Halide::Expr M, Halide::Expr N, Halide::Expr K, GemmEpilogue epilogue, const GemmExtras &extras, int rows, int panels)
-        : r(0, K, "r"), rows(rows), panels(panels) {
+    PanelProduct(Halide::Func a, Halide::Func b, Halide::Expr M, Halide::Expr N, Halide::Expr K, GemmEpilogue epilogue, const GemmExtras &extras, int rows, int columns)
+        : r(0, K, "r"), rows(rows), columns(columns) {
         using namespace Halide;
         product(j, i) += a(r, inside(i, M)) * b(j % gemm_panel, r, inside(j / gemm_panel, ceil_div(N, gemm_panel)));
         Expr value = product(j, i) + extras.bias(j);
@@ -47,7 +47,7 @@ struct PanelProduct {
 };
 
 struct PanelPlan {
-    int rows, panels;
+    int rows, columns;
     std::function<void(PanelProduct &)> product;
     std::function<void(PanelPack &)> pack;
     void drop_moves() { no_moves(product, pack); }

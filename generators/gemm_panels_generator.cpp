@@ -44,7 +44,7 @@ public:
         extras.bias(x) = bias(inside(x, N));
         if (residual_) shaped(*residual_, {N, M}), extras.residual(x, y) = (*residual_)(inside(x, N), y);
         const PanelPlan plan = plan_gemm_panels(request("product"));
-        PanelProduct product(a, b, M, N, K, epilogue, extras, plan.rows, plan.panels);
+        PanelProduct product(a, b, M, N, K, epilogue, extras, plan.rows, plan.columns);
         plan.product(product);
         *c_ = product.c;
         shaped(*c_, {N, M});

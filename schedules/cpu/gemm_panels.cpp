@@ -8,6 +8,10 @@
 // registers, 0.78 at batch 4. One row, panels in pairs and two steps a turn: 0.94 to 0.99, AVX2 0.90 to 0.97.
 // While 64 rows pass over a panel in eight tiles, a line a turn brings the next one, to the end of which the last tile comes: 0.90 of a
 // step's time. Without the eight turns ahead 0.92, two lines a turn 0.94; tiles of 12 or 13 rows, for which LLVM runs out of registers, 1.2.
+//
+// AVX2: 3 rows x 4 vectors leave LLVM one register short, which it spills every turn, and read a panel from L2 21 times for 64 rows. Half a
+// panel, 6 rows x 2 vectors, is the tile of products with unpacked weights (gemm.cpp): 0.49 to 0.50 of a cold product's time on a Zen 3 (64 rows,
+// two threads), whose own prefetch is disturbed by the eight turns ahead (0.53 to 0.58 with them). Whole decoding at batch 64: 0.59 to 0.70, at batch 4: 0.84 to 0.89.
 // Panels are dealt to the threads one by one; each is summed by one of them.
 #include "generators/fetch_ahead.h"
 #include "generators/gemm_panels.h"
@@ -25,11 +29,14 @@ struct Numbers {
 
 void schedule_product(PanelProduct &p, const Numbers &n) {
     const int lanes = n.lanes;
-    Var io{"io"}, ii{"ii"}, jo{"jo"}, ji{"ji"};
-    const int columns = p.panels * gemm_panel;
-    p.c.split(p.j, jo, ji, columns, guard).split(p.i, io, ii, p.rows, guard).reorder(ji, ii, io, jo);
+    Var io{"io"}, ii{"ii"}, jo{"jo"}, part{"part"}, ji{"ji"};
+    p.c.split(p.j, jo, ji, std::max(p.columns, gemm_panel), guard).split(p.i, io, ii, p.rows, guard);
+    if (p.columns < gemm_panel)
+        p.c.split(ji, part, ji, p.columns).reorder(ji, ii, io, part, jo);
+    else
+        p.c.reorder(ji, ii, io, jo);
     p.c.vectorize(ji, lanes).unroll(ji).unroll(ii).parallel(jo);
-    p.product.compute_at(p.c, io).store_in(MemoryType::Register).bound_extent(p.j, columns).bound_extent(p.i, p.rows);
+    p.product.compute_at(p.c, io).store_in(MemoryType::Register).bound_extent(p.j, p.columns).bound_extent(p.i, p.rows);
     p.product.vectorize(p.j, lanes).unroll(p.j).unroll(p.i);
     p.product.update().reorder(p.j, p.i, p.r).vectorize(p.j, lanes).unroll(p.j).unroll(p.i).unroll(p.r, n.unroll, guard);
     if (n.ahead) n.lines->loads(p.product, p.r.x, "b", n.ahead);
@@ -48,15 +55,16 @@ PanelPlan plan_gemm_panels(const Request &request) {
     return planned(request, [&](const Machine &machine, Knobs &knobs) -> PanelPlan {
         const int lanes = machine.lanes;
         const bool product = request.part == "product", single = request.variant == "single", few = request.variant == "few", many = request.variant == "many";
-        const int most = machine.vector_registers == 32 ? 8 : 3;
-        const int rows = single ? 1 : knobs.only(product, "tile_rows", few ? std::min(most, 4) : most, {3, 4, 6, 8, 12}, "rows of A that a vector of a panel feeds");
-        const int panels = knobs.only(product, "tile_panels", single || (few && machine.vector_registers == 32) ? 2 : 1, {1, 2}, "panels side by side: more sums in flight, but two streams");
+        const bool wide = machine.vector_registers == 32;
+        const int rows = single ? 1 : knobs.only(product, "tile_rows", few ? 4 : wide ? 8 : 6, {3, 4, 6, 8, 12}, "rows of A that a vector of a panel feeds");
+        const int columns = knobs.only(product, "tile_columns", single || (few && wide) ? 2 * gemm_panel : wide ? gemm_panel : gemm_panel / 2, {gemm_panel / 2, gemm_panel, 2 * gemm_panel},
+                                       "half a panel: twice the rows for each of its vectors; two side by side: more sums in flight, but two streams");
         const int unroll = knobs.only(product, "unroll", single ? 2 : 4, {1, 2, 4, 8}, "steps of k per turn");
-        const int ahead = knobs.only(product, "ahead", product ? 8 : 0, {0, 8, 32}, "turns after which a line of a panel, which comes from memory, is wanted");
+        const int ahead = knobs.only(product, "ahead", product && (wide || single) ? 8 : 0, {0, 8, 32}, "turns after which a line of a panel, which comes from memory, is wanted");
         const int next_lines = knobs.only(product && many, "next_lines", many ? 1 : 0, {0, 1, 2, 4}, "lines of the next panel asked for a turn, while this one's are in cache");
-        const int vectors = gemm_panel / lanes * panels;
+        const int vectors = columns / lanes;
         knobs.require(!product || rows * vectors + 2 <= machine.vector_registers, "accumulators, a broadcast and a vector of B fit the registers");
-        return {rows, panels, [=, lines = request.fetch_ahead](PanelProduct &p) {
+        return {rows, columns, [=, lines = request.fetch_ahead](PanelProduct &p) {
                     schedule_product(p, {lanes, unroll, ahead, next_lines, lines});
                 }, [=](PanelPack &p) { schedule_pack(p, lanes); }};
     });
