@@ -24,13 +24,17 @@ namespace {
 
 using namespace Halide;
 
-void schedule_mix(WindowMix &m, Func consumer, Var at, int lanes) {
+void schedule_mix(WindowMix &m, Func consumer, Var at, int lanes, bool rows_inside) {
     // The tile is a register tile, never memory: a whole panel of channels, in one vector or in two.
     m.sums.compute_at(consumer, at).store_in(MemoryType::Register).bound_extent(m.l, window_panel).bound_extent(m.part, 2).bound_extent(m.t, m.extents.rows);
     const Lanes in{lanes};
     in.vectorize(m.sums, m.l);
     m.sums.unroll(m.part).unroll(m.t);
-    in.vectorize(m.sums.update().reorder(m.l, m.part, m.t, m.k.x, m.k.y), m.l);
+    in.vectorize(m.sums.update(), m.l);
+    if (rows_inside)
+        m.sums.update().reorder(in.li, m.t, in.lo, m.part, m.k.x, m.k.y);
+    else
+        m.sums.update().reorder(in.li, in.lo, m.part, m.t, m.k.x, m.k.y);
     m.sums.update().unroll(m.part).unroll(m.t).unroll(m.k.x);
 
     const auto carried = [&](Func &states, Func &block, RDom &rows) {
@@ -69,11 +73,13 @@ WindowPlan plan_aft_window(const Request &request) {
     return planned(request, [&](const Machine &machine, Knobs &knobs) -> WindowPlan {
         const int lanes = machine.lanes, registers = machine.vector_registers;
         const bool mix = request.part == "mix", apply = request.part == "apply", tiled_part = mix || apply, dots = request.part == "dots";
-        const int rows = knobs.only(tiled_part, "tile_rows", apply ? 4 : registers == 32 ? 6 : 2, {2, 4, 6, 12}, "two accumulators a row and vector; a vector of keys feeds this many FMA");
-        const int unroll = knobs.only(tiled_part, "unroll", rows % 4 ? 2 : 4, {1, 2, 4}, "columns of the table a turn");
+        const int rows = knobs.only(tiled_part, "tile_rows", apply ? 4 : registers == 32 ? 6 : 3, {2, 3, 4, 6, 12}, "two accumulators a row and vector; a vector of keys feeds this many FMA");
+        const int unroll = knobs.only(tiled_part, "unroll", rows % 2 ? 1 : rows % 4 ? 2 : 4, {1, 2, 4}, "columns of the table a turn");
+        const bool rows_inside = knobs.only(mix, "rows_inside", registers == 16, {0, 1}, "1: a vector of keys meets all rows before the next is loaded: the rows' weights stay in registers, not the vectors");
         const int vectors = knobs.only(apply, "tile_vectors", registers == 32 ? 4 : 2, {2, 4}, "vectors of a row of v; each weight is broadcast for this many FMA");
-        knobs.require((apply ? (rows + 1) * vectors : (2 * rows + 2) * window_panel / lanes) + 1 <= registers, "accumulators, vectors of the other side and a broadcast fit the registers");
-        knobs.require(rows % unroll == 0 || unroll <= 2, "the table's width before and behind is a multiple of 4, a tile adds its rows");
+        const int panel_vectors = 2 * window_panel / lanes, held = apply ? vectors + 1 : rows_inside ? rows + 1 : panel_vectors + 1;
+        knobs.require(rows * (apply ? vectors : panel_vectors) + held <= registers, "accumulators and what one side's numbers meet of the other fit the registers");
+        knobs.require(rows % unroll == 0, "the table's width before and behind is a multiple of 4, a tile adds its rows");
         const bool inside = knobs.only(mix, "panels_inside", 1, {0, 1}, "1: rows of the epilogue are read and written whole; 0: a panel's pack stays in L1");
         const int ahead = mix ? knobs.later("ahead", 1, {0, 1, 2}, "tiles after which the rows of the epilogue are wanted in L2") : 0;
         const int rows_ahead = knobs.only(request.part == "stream", "rows_ahead", 4, {0, 4, 8}, "rows after which what is read and written once is wanted in L2");
@@ -119,7 +125,7 @@ WindowPlan plan_aft_window(const Request &request) {
         };
         const auto mixed = [=, lines = request.fetch_ahead](WindowMix &mix, Func out, Var c, Var t, const char *read) {
             const Tiles tiles = tiled(out, c, t, rows, lanes, inside);
-            schedule_mix(mix, out, tiles.at, lanes);
+            schedule_mix(mix, out, tiles.at, lanes, rows_inside);
             if (ahead) {
                 lines->loads_rows_on(out, tiles.at, read, ahead * rows);
                 lines->stores_rows_on(out, tiles.at, ahead * rows);
