@@ -24,10 +24,12 @@ run() {  # NAME, then the arguments of aft bench
 }
 wanted() { [[ -z $stages || " $stages " == *" $1 "* ]]; }
 peer=(--peer torch --peer-python "$python")
+forms=eager,compiled
+if grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo; then forms+=,bf16; fi  # elsewhere PyTorch makes it of fp32, many times slower
 
 # One core: every kernel beside PyTorch on the same core, and the roofline of them.
 if wanted kernels; then
-    run kernels --threads 1 --min-time 0.1 --shapes speed-table "${peer[@]}" --peer-forms eager,compiled,bf16,formula --plot "$out/roofline.svg"
+    run kernels --threads 1 --min-time 0.1 --shapes speed-table "${peer[@]}" --peer-forms $forms,formula --plot "$out/roofline.svg"
 fi
 # The products on two cores, in turn with one.
 if wanted threads; then
@@ -36,7 +38,7 @@ fi
 # Whole training steps on two cores; a process each, so that memory is that of one model.
 if wanted steps; then
     for preset in enwik8-local-24x256 enwik8-local-12x512 enwik8-simple-24x256; do
-        run "step-$preset-batch2" step --threads 2 --preset $preset --batch 2 "${peer[@]}" --peer-forms eager,compiled,bf16
+        run "step-$preset-batch2" step --threads 2 --preset $preset --batch 2 "${peer[@]}" --peer-forms $forms
     done
     for preset in enwik8-local-24x256 enwik8-local-12x512; do
         run "step-$preset-batch8" step --threads 2 --preset $preset --batch 8 --samples 5 "${peer[@]}" --peer-forms eager,compiled
