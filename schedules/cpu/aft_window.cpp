@@ -79,7 +79,7 @@ WindowPlan plan_aft_window(const Request &request) {
         const bool rows_inside = knobs.only(mix, "rows_inside", registers == 16, {0, 1}, "1: a vector of keys meets all rows before the next is loaded: the rows' weights stay in registers, not the vectors");
         const int vectors = knobs.only(apply, "tile_vectors", registers == 32 ? 4 : 2, {2, 4}, "vectors of a row of v; each weight is broadcast for this many FMA");
         const int panel_vectors = 2 * window_panel / lanes, held = apply ? vectors + 1 : rows_inside ? rows + 1 : panel_vectors + 1;
-        knobs.require(rows * (apply ? vectors : panel_vectors) + held <= registers, "accumulators and what one side's numbers meet of the other fit the registers");
+        knobs.require(rows * (apply ? vectors : panel_vectors) + held <= registers, "accumulators, the numbers held of one side and one of the other fit the registers");
         knobs.require(rows % unroll == 0, "the table's width before and behind is a multiple of 4, a tile adds its rows");
         const bool inside = knobs.only(mix, "panels_inside", 1, {0, 1}, "1: rows of the epilogue are read and written whole; 0: a panel's pack stays in L1");
         const int ahead = mix ? knobs.later("ahead", 1, {0, 1, 2}, "tiles after which the rows of the epilogue are wanted in L2") : 0;
