@@ -11,6 +11,18 @@ struct Lanes {
 
     template <class Stage>
     void vectorize(Stage s, Halide::Var l) const { s.split(l, lo, li, lanes).vectorize(li).unroll(lo); }
+
+    // The same of the sums of a register tile, whose rows are t and whose loops over terms are `terms`. rows_inside: a vector of channels meets
+    // all rows before the next is loaded, so that the rows' numbers stay in registers; else the vectors stay while rows pass.
+    template <class... Terms>
+    void sum_tile(Halide::Stage s, Halide::Var l, Halide::Var part, Halide::Var t, bool rows_inside, Terms... terms) const {
+        vectorize(s, l);
+        if (rows_inside)
+            s.reorder(li, t, lo, part, terms...);
+        else
+            s.reorder(li, lo, part, t, terms...);
+        s.unroll(part).unroll(t);
+    }
 };
 
 // A vector of channels at a time: what its results share stays in registers.

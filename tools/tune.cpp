@@ -69,9 +69,9 @@ void expect_results(const Options &options, const json &results) {
 }
 
 // --autoscheduler: Halide's beside ours, and nothing is recorded.
-int try_autoschedulers(const Options &options, const Common &common, const std::vector<Job> &jobs, const std::vector<std::string> &names) {
+int try_autoschedulers(const Options &options, const Common &common, double budget_s, const std::vector<Job> &jobs, const std::vector<std::string> &names) {
     json results = json::array();
-    const double end = now() + seconds_of(options.budget);
+    const double end = now() + budget_s;
     if (!options.dry_run) watch_interrupts();
     for (size_t n = 0; n < jobs.size() && interrupts() == 0; n++) {
         const Job &job = jobs[n];
@@ -106,12 +106,12 @@ void print_result(const json &result, const Job &job) {
 }
 
 // A search for each kernel, in turn, until the budget is spent.
-int search_all(const Options &options, const Common &common, const Manifest &manifest, const std::vector<Job> &jobs) {
+int search_all(const Options &options, const Common &common, double budget_s, const Manifest &manifest, const std::vector<Job> &jobs) {
     const std::vector<KnobValues> first = first_values(options.first, jobs);
     std::vector<std::string> records;
     std::vector<size_t> points;
     for (const Job &job : jobs) records.push_back(record_file(options.out, manifest, job, jobs.size())), points.push_back(job.task.space.points.size());
-    Budget budget(seconds_of(options.budget), points);
+    Budget budget(budget_s, points);
     if (!options.dry_run) {
         for (const std::string &record : records) expect_place(record);
         watch_interrupts();
@@ -152,7 +152,7 @@ int tune_all(const Options &options, const Common &common) {
     const Manifest manifest = read_manifest(options.build_dir);
     const std::vector<std::string> autoschedulers = autoschedulers_of(options.autoschedulers, manifest);
     const bool searched = autoschedulers.empty();
-    seconds_of(options.budget);  // a wrong one is said first
+    const double budget_s = seconds_of(options.budget);
     const std::string work = manifest.build_dir + "/tune";
     make_folders(work);
     std::optional<FolderLock> lock;  // a question waits for no search
@@ -175,7 +175,7 @@ int tune_all(const Options &options, const Common &common) {
     const std::string first_obstacle = jobs[0].task.entry->symbol + ": " + obstacle(jobs[0], searched);
     std::erase_if(jobs, [&](const Job &job) { return !obstacle(job, searched).empty(); });
     if (jobs.empty()) throw UsageError("none of these kernels can be tuned (" + first_obstacle + "): aft tune --list says why");
-    return searched ? search_all(options, common, manifest, jobs) : try_autoschedulers(options, common, jobs, autoschedulers);
+    return searched ? search_all(options, common, budget_s, manifest, jobs) : try_autoschedulers(options, common, budget_s, jobs, autoschedulers);
 }
 
 int run(const Options &options, const Common &common) {

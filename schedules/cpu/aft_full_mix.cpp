@@ -44,12 +44,8 @@ Var schedule_sums(FullSums &m, Func out, Var c, Var t, int lanes, bool inside, b
     m.product.compute_at(m.sums, m.panel).store_in(MemoryType::Register).bound_extent(m.l, full_panel).bound_extent(m.part, 2).bound_extent(m.t, rows);
     in.vectorize(m.product, m.l);
     m.product.unroll(m.part).unroll(m.t);
-    in.vectorize(m.product.update(), m.l);
-    if (rows_inside)
-        m.product.update().reorder(in.li, m.t, in.lo, m.part, m.r.x, m.r.y);
-    else
-        m.product.update().reorder(in.li, in.lo, m.part, m.t, m.r.x, m.r.y);
-    m.product.update().unroll(m.part).unroll(m.t).unroll(m.r.x);
+    in.sum_tile(m.product.update(), m.l, m.part, m.t, rows_inside, m.r.x, m.r.y);
+    m.product.update().unroll(m.r.x);
     return ti;
 }
 
@@ -72,9 +68,7 @@ FullMixPlan plan_aft_full_mix(const Request &request) {
         const int unroll = knobs.only(mix, "unroll", 4, {1, 2, 4}, "weights per turn of the sum");
         const bool inside = knobs.only(mix, "panels_inside", 1, {0, 1}, "1: a tile's weights of a block stay in L1 for all panels; 0: a panel sums all blocks");
         knobs.require(!mix || rows * 2 * full_panel / lanes + 1 < registers, "accumulators and a broadcast fit the registers");
-
-        const bool rows_inside = mix && knobs.later("rows_inside", registers == 32 ? 0 : 1, {0, 1}, "1: a vector of the pack meets all rows before the next is loaded: the rows' weights stay in registers, not the vectors");
-
+        const bool rows_inside = mix && knobs.later("rows_inside", registers == 16, {0, 1}, "1: a vector of the pack meets all rows before the next is loaded: the rows' weights stay in registers, not the vectors");
         const int ahead = knobs.only(mix, "ahead", registers == 32 ? 2 : 0, {0, 2, 4, 8}, "turns of the product after which a line of the pack, which comes from L2, is wanted");
         const bool owned = knobs.only(mix, "owned", registers == 32 && !back, {0, 1}, "1: a tile's lines of the results are asked for, to be written, before its sums; with them those of what they meet");
         const auto fetch = [=, lines = request.fetch_ahead](FullSums &m, Func out) {

@@ -31,12 +31,8 @@ void schedule_mix(WindowMix &m, Func consumer, Var at, int lanes, bool rows_insi
     const Lanes in{lanes};
     in.vectorize(m.sums, m.l);
     m.sums.unroll(m.part).unroll(m.t);
-    in.vectorize(m.sums.update(), m.l);
-    if (rows_inside)
-        m.sums.update().reorder(in.li, m.t, in.lo, m.part, m.k.x, m.k.y);
-    else
-        m.sums.update().reorder(in.li, in.lo, m.part, m.t, m.k.x, m.k.y);
-    m.sums.update().unroll(m.part).unroll(m.t).unroll(m.k.x);
+    in.sum_tile(m.sums.update(), m.l, m.part, m.t, rows_inside, m.k.x, m.k.y);
+    m.sums.update().unroll(m.k.x);
 
     const auto carried = [&](Func &states, Func &block, RDom &rows) {
         states.compute_root();

@@ -1,11 +1,11 @@
-// Products with packed weights on a CPU core: a register tile of rows of A by one panel or two, panels in the order of memory.
+// Products with packed weights on a CPU core: a register tile of rows of A by half a panel, one or two, panels in the order of memory.
 //
 // One row is bound by reading the weight: a vector of a panel feeds one FMA. Its lines asked for eight turns ahead (the processor's own
 // prefetch ends with each page): 0.98 of a step of one sequence; 16 turns 0.99. From some 8 rows on (AVX-512: 8 x 32, 2 loads + 8
 // broadcasts + 16 FMA per k) the FMA units bind; a panel stays in L1 or L2 while all rows pass over it.
 // Eight turns ahead, many rows: 1.04 of the tokens a second at batch 64 (a Xeon, weights in L3); 32 turns are no better. With few rows and
-// panels in pairs (aft tune --cold): 0.63 to 0.78 of a step's time at batch 4, 0.80 at batch 2; AVX2, where a pair does not fit the
-// registers, 0.78 at batch 4. One row, panels in pairs and two steps a turn: 0.94 to 0.99, AVX2 0.90 to 0.97.
+// panels in pairs (aft tune --cold): 0.63 to 0.78 of a step's time at batch 4, 0.80 at batch 2; with AVX2 on that
+// Xeon the eight turns alone, which a Zen 3 does without (below), 0.78 at batch 4. One row, panels in pairs and two steps a turn: 0.94 to 0.99, AVX2 0.90 to 0.97.
 // While 64 rows pass over a panel in eight tiles, a line a turn brings the next one, to the end of which the last tile comes: 0.90 of a
 // step's time. Without the eight turns ahead 0.92, two lines a turn 0.94; tiles of 12 or 13 rows, for which LLVM runs out of registers, 1.2.
 //

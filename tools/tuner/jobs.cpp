@@ -34,6 +34,13 @@ std::vector<std::string> shapes_for(const std::string &kernel, const std::vector
     return all;
 }
 
+// Before the requirements.
+double combinations(const Space &space) {
+    double product = 1;
+    for (const TunedKnob &knob : space.knobs) product *= double(knob.candidates.size());
+    return product;
+}
+
 }  // namespace
 
 std::vector<Job> find_jobs(const std::vector<std::string> &filters, const std::vector<std::string> &shapes, const Manifest &manifest, const KernelTable &table) {
@@ -64,19 +71,16 @@ std::string obstacle(const Job &job, bool searched) {
 json listed(const Job &job) {
     json knobs = json::array();
     for (const TunedKnob &knob : job.task.space.knobs) knobs.push_back({{"name", knob.name}, {"default", knob.fallback}, {"candidates", knob.candidates}, {"reason", knob.reason}});
-    double product = 1;
-    for (const TunedKnob &knob : job.task.space.knobs) product *= double(knob.candidates.size());
-    return {{"symbol", job.task.entry->symbol}, {"kernel", job.task.entry->kernel}, {"knobs", knobs},        {"combinations", product}, {"valid_points", job.task.space.points.size()}, {"left_out", job.task.space.left_out},
+    return {{"symbol", job.task.entry->symbol}, {"kernel", job.task.entry->kernel}, {"knobs", knobs},        {"combinations", combinations(job.task.space)}, {"valid_points", job.task.space.points.size()}, {"left_out", job.task.space.left_out},
             {"incumbent", job.task.incumbent},  {"origin", job.task.origin},        {"shapes", job.shapes}, {"obstacle", obstacle(job)}};
 }
 
 std::string listed_text(const Job &job) {
-    const json j = listed(job);
-    std::string text = fmt::format("{}: {} of {:.0f} combinations are valid; now {} ({})\n", job.task.entry->symbol, job.task.space.points.size(), j["combinations"].get<double>(),
+    std::string text = fmt::format("{}: {} of {:.0f} combinations are valid; now {} ({})\n", job.task.entry->symbol, job.task.space.points.size(), combinations(job.task.space),
                                    to_text(job.task.incumbent), job.task.origin);
     for (const TunedKnob &knob : job.task.space.knobs) text += fmt::format("    {:<16} {}  default {}: {}\n", knob.name, json(knob.candidates).dump(), knob.fallback, knob.reason);
     for (const auto &[reason, points] : job.task.space.left_out) text += fmt::format("    requires         {}: {} combinations do not\n", reason, points);
-    if (!obstacle(job).empty()) text += fmt::format("    not tuned: {}\n", obstacle(job));
+    if (const std::string reason = obstacle(job); !reason.empty()) text += fmt::format("    not tuned: {}\n", reason);
     return text;
 }
 
