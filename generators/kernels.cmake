@@ -51,17 +51,17 @@ aft_kernel(aft_simple_gate_backward_f32 GENERATOR aft_simple:aft_simple PARAMS o
 aft_kernel(aft_simple_key_backward_f32 GENERATOR aft_simple:aft_simple PARAMS op=key_backward
            ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &num, const Tensor &den, const Tensor &reference, const Tensor &s, Tensor &dk, Tensor &dv")
 aft_kernel(aft_simple_causal_forward_bounded_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_forward_bounded
-           ARGUMENTS "${activations}, Tensor &y, Tensor &num, Tensor &den, Tensor &local_num, Tensor &local_den, Tensor &peak, Tensor &reference")
+           ARGUMENTS "${activations}, Tensor &y, Tensor &num, Tensor &den, Tensor &local_num, Tensor &local_den, Tensor &guard, Tensor &reference")
 aft_kernel(aft_simple_statistics_bounded_f32 GENERATOR aft_simple:aft_simple PARAMS op=statistics_bounded
-           ARGUMENTS "const Tensor &key, const Tensor &value, Tensor &num, Tensor &den, Tensor &local_num, Tensor &local_den, Tensor &peak, Tensor &reference")
+           ARGUMENTS "const Tensor &key, const Tensor &value, Tensor &num, Tensor &den, Tensor &local_num, Tensor &local_den, Tensor &guard, Tensor &reference")
 aft_kernel(aft_simple_causal_queries_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_queries
-           ARGUMENTS "${activations}, const Tensor &dy, const Tensor &num, const Tensor &den, const Tensor &reference, Tensor &dq, Tensor &gs, Tensor &grs, Tensor &halves, Tensor &local_num, Tensor &local_den, Tensor &peak")
+           ARGUMENTS "${activations}, const Tensor &dy, const Tensor &num, const Tensor &den, const Tensor &reference, Tensor &dq, Tensor &gs, Tensor &grs, Tensor &weights, Tensor &local_num, Tensor &local_den, Tensor &guard")
 aft_kernel(aft_simple_causal_keys_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_keys
-           ARGUMENTS "const Tensor &value, const Tensor &gs, const Tensor &grs, const Tensor &halves, const Tensor &reference, const Tensor &reference_after, Tensor &dk, Tensor &dv, Tensor &s, Tensor &p, Tensor &local_s, Tensor &local_p")
+           ARGUMENTS "const Tensor &value, const Tensor &gs, const Tensor &grs, const Tensor &weights, const Tensor &reference, const Tensor &reference_after, Tensor &dk, Tensor &dv, Tensor &s, Tensor &p, Tensor &local_s, Tensor &local_p")
 aft_kernel(aft_simple_causal_prefixes_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_prefixes
-           ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &own_reference, Tensor &nums, Tensor &dens, Tensor &num, Tensor &den, Tensor &peak")
+           ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &own_reference, Tensor &nums, Tensor &dens, Tensor &num, Tensor &den, Tensor &guard")
 aft_kernel(aft_simple_causal_link_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_link
-           ARGUMENTS "const Tensor &num, const Tensor &den, const Tensor &reference, const Tensor &own_num, const Tensor &own_den, const Tensor &own_reference, const Tensor &peak, Tensor &base_num, Tensor &base_den, Tensor &add, Tensor &num_behind, Tensor &den_behind, Tensor &reference_behind")
+           ARGUMENTS "const Tensor &num, const Tensor &den, const Tensor &reference, const Tensor &own_num, const Tensor &own_den, const Tensor &own_reference, Tensor &base_num, Tensor &base_den, Tensor &add, Tensor &num_behind, Tensor &den_behind, Tensor &reference_behind")
 aft_kernel(aft_simple_causal_gate_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_gate
            ARGUMENTS "const Tensor &query, const Tensor &nums, const Tensor &dens, const Tensor &base_num, const Tensor &base_den, const Tensor &add, Tensor &y")
 aft_kernel(aft_simple_causal_link_back_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_link_back

@@ -30,7 +30,7 @@ struct BackwardRows {
     Tensor q, k, v, dy, dq, dk, dv;     // [1, t, C]
     Tensor num, den, reference, after;  // [1, C]: the border before the chunk; what S and P behind it are relative to
     Tensor kept[3];                     // [1, t, C] of each step: G, G R, h; in exact runs num, den, +-h
-    Tensor s[10];                       // num, den, reference; S, P, local S, local P (going forward: of num, den); peak; S, P of the chunk alone
+    Tensor s[10];                       // num, den, reference; S, P, local S, local P (going forward: of num, den); guard; S, P of the chunk alone
 
     BackwardRows channels(int64_t first, int64_t last) const {
         BackwardRows some = *this;
@@ -108,7 +108,7 @@ private:
     template <class Body>
     void each_run(const Body &body) {
         const int64_t C = all_.q.size(2);
-        simple::each_run(all_.s[7].data(), all_.reference.data(), C, [&](int64_t first, int64_t last, bool exact) {
+        simple::each_run(all_.s[7].data(), C, [&](int64_t first, int64_t last, bool exact) {
             if (first == 0 && last == C) return body(all_, exact);
             BackwardRows some = all_.channels(first, last);
             body(some, exact);
@@ -149,7 +149,7 @@ void sequences(const MixerTensors &in, Tensor &output, const Tensor &borders, co
         const int64_t b = block.chain;
         const Tensor query = sequence(in.query, b), key = sequence(in.key, b), value = sequence(in.value, b), y = sequence(output, b);
         const Tensor scratch = memory.select(0, block.worker);
-        States s(scratch);  // num, den, reference, local num, local den, peak
+        States s(scratch);  // num, den, reference, local num, local den, guard
         clear(scratch), begin_reference(scratch, key);
         for (int64_t j = first; j < last; j++) {
             const int64_t begin = chunks.begin(j), end = chunks.end(j);
@@ -158,7 +158,7 @@ void sequences(const MixerTensors &in, Tensor &output, const Tensor &borders, co
             copy_rows(scratch, before, 3);
             s.set_steps(end - begin);
             kernels().aft_simple_causal_forward_bounded_f32(q, k, v, rows, s[0], s[1], s[3], s[4], s[5], s[2]);
-            each_run(s[5].data(), row_data(before, 2), chunks.C, [&](int64_t first, int64_t last, bool exact) {
+            each_run(s[5].data(), chunks.C, [&](int64_t first, int64_t last, bool exact) {
                 if (exact) exact_outputs(before, scratch, q, k, v, rows, first, last);
             });
         }
@@ -182,8 +182,8 @@ public:
         if (s_.set_steps(k.size(1)))
             for (int64_t n = 0; n < 2; n++) prefix_[n] = row(prefixes_, n).slice(1, 0, k.size(1));
         std::memcpy(row_data(scratch_, reference), k.data(), size_t(C) * sizeof(float));
-        kernels().aft_simple_causal_prefixes_f32(k, v, row_[reference], prefix_[0], prefix_[1], s_[num], s_[den], s_[peak]);
-        each_run(row_data(scratch_, peak), k.data(), C, [&](int64_t first, int64_t last, bool exact) {
+        kernels().aft_simple_causal_prefixes_f32(k, v, row_[reference], prefix_[0], prefix_[1], s_[num], s_[den], s_[guard]);
+        each_run(row_data(scratch_, guard), C, [&](int64_t first, int64_t last, bool exact) {
             if (!exact) return;
             Tensor now[5];
             for (int n = 0; n < 5; n++) now[n] = channels(s_[n], first, last);
@@ -195,14 +195,14 @@ public:
     // From the state before the chunk to the one behind it.
     void link(Carried &state) {
         copy_rows(state.rows, before_, 3);
-        kernels().aft_simple_causal_link_f32(row_[before_num], row_[before_den], row_[before_reference], row_[num], row_[den], row_[reference], row_[peak],
+        kernels().aft_simple_causal_link_f32(row_[before_num], row_[before_den], row_[before_reference], row_[num], row_[den], row_[reference],
                                              single_[base_num], single_[base_den], single_[add], state.views[0], state.views[1], state.views[2]);
     }
 
     // `border` [3, C] becomes the state before the chunk.
     void outputs(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &border, Tensor &y) {
         copy_rows(before_, border, 3);
-        each_run(row_data(scratch_, peak), k.data(), k.size(2), [&](int64_t first, int64_t last, bool exact) {
+        each_run(row_data(scratch_, guard), k.size(2), [&](int64_t first, int64_t last, bool exact) {
             const auto some = [&](const Tensor &x) { return channels(x, first, last); };
             if (exact) return exact_outputs(border, scratch_, q, k, v, y, first, last);
             Tensor some_y = some(y);
@@ -211,7 +211,7 @@ public:
     }
 
 private:
-    enum { num, den, reference, local_num, local_den, peak, base_num, base_den, add, before_num, before_den, before_reference };  // rows of scratch
+    enum { num, den, reference, local_num, local_den, guard, base_num, base_den, add, before_num, before_den, before_reference };  // rows of scratch
 
     Tensor scratch_, before_, prefixes_, row_[rows], prefix_[2];
     States s_, single_;

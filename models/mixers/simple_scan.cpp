@@ -37,7 +37,7 @@ void KeyScan::add(const Tensor &key, const Tensor &value) {
     now_.set_steps(key.size(1)), local_.set_steps(key.size(1));
     copy_rows(state_, before_, 3);
     kernels().aft_simple_statistics_bounded_f32(key, value, now_[0], now_[1], local_[0], local_[1], local_[2], now_[2]);
-    each_run(local_[2].data(), row_data(before_, 2), key.size(2), [&](int64_t first, int64_t last, bool exact) {
+    each_run(local_[2].data(), key.size(2), [&](int64_t first, int64_t last, bool exact) {
         if (!exact) return;
         Tensor now[3], local[2];
         for (int64_t n = 0; n < 3; n++) now[n] = channels(now_[n], first, last);

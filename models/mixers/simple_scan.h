@@ -3,10 +3,11 @@
 // A sequence is cut into chunks of steps (generators/aft_simple.h). Many sequences run in parallel, each on one thread, chunk after
 // chunk. Few long ones are linked: their chunks are the blocks of runtime/look_back.h.
 //
-// A chunk runs in the bounded form; slices of channels in which a key passed its limit are repeated in the exact form. Which ones
-// these are depends on the border state and the keys only, so backward finds the same ones.
+// A chunk runs in the bounded form; slices of channels of which the guards say that a key or a query passed its limits are repeated in the
+// exact form. Going back these may be others than going forward (only there linked chunks meet their queries in the bounded form).
 #pragma once
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <vector>
 
@@ -18,9 +19,6 @@ namespace aft::simple {
 
 constexpr float no_reference = -3e38f;  // finite, so that K - r is never inf - inf
 
-// How far a key of a chunk may lie above the reference in the bounded form: e^10 times 1e30 times thousands of steps fits
-// into fp32, and a reference that is a key or a peak of earlier chunks is seldom exceeded by more.
-constexpr float limit = 10.0f;
 constexpr int64_t slice_channels = 64;  // decided together: whole cache lines, and few channels pay for one of them
 
 // Sequences are linked where there are no more than this, and where they are long for their number: else a core takes one at a time.
@@ -82,13 +80,13 @@ void clear(const Tensor &state);  // [3, C] = num, den, reference
 // A reference starts at a key, at the first [1, t, C] of the sequence.
 void begin_reference(const Tensor &state, const Tensor &key);
 
-// body(first, last, exact) for the runs of slices alike: `exact` where a peak lies beyond the limit above the reference.
+// body(first, last, exact) for the runs of slices alike: `exact` where a guard has other than its low seven bits.
 template <class Body>
-void each_run(const float *peak, const float *reference, int64_t C, const Body &body) {
+void each_run(const float *guard, int64_t C, const Body &body) {
     const auto passes = [&](int64_t first) {
-        int any = 0;  // not bool: this loop becomes vectors
-        for (int64_t c = first, end = std::min(first + slice_channels, C); c < end; c++) any |= peak[c] - reference[c] > limit;
-        return any != 0;
+        uint32_t all = 0;
+        for (int64_t c = first, end = std::min(first + slice_channels, C); c < end; c++) all |= std::bit_cast<uint32_t>(guard[c]);
+        return all > 127;
     };
     for (int64_t first = 0, last = 0; first < C; first = last) {
         const bool exact = passes(first);
@@ -106,7 +104,7 @@ public:
 
 private:
     Tensor state_, before_;
-    States now_, local_;  // num, den, reference; local num, local den, peak
+    States now_, local_;  // num, den, reference; local num, local den, guard
 };
 
 // Brings states [3, B, C] behind all keys and values.
