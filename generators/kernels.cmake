@@ -57,7 +57,7 @@ aft_kernel(aft_simple_statistics_bounded_f32 GENERATOR aft_simple:aft_simple PAR
 aft_kernel(aft_simple_causal_queries_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_queries
            ARGUMENTS "${activations}, const Tensor &dy, const Tensor &num, const Tensor &den, const Tensor &reference, Tensor &dq, Tensor &gs, Tensor &grs, Tensor &weights, Tensor &local_num, Tensor &local_den, Tensor &guard")
 aft_kernel(aft_simple_causal_keys_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_keys
-           ARGUMENTS "const Tensor &value, const Tensor &gs, const Tensor &grs, const Tensor &weights, const Tensor &reference, const Tensor &reference_after, Tensor &dk, Tensor &dv, Tensor &s, Tensor &p, Tensor &local_s, Tensor &local_p")
+           ARGUMENTS "const Tensor &value, const Tensor &grs, const Tensor &reference, const Tensor &reference_after, Tensor &dk, Tensor &dv, Tensor &s, Tensor &p, Tensor &local_s, Tensor &local_p")
 aft_kernel(aft_simple_causal_prefixes_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_prefixes
            ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &own_reference, Tensor &nums, Tensor &dens, Tensor &num, Tensor &den, Tensor &guard")
 aft_kernel(aft_simple_causal_link_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_link

@@ -63,7 +63,7 @@ public:
     // dQ, and what each step gives to S and P, or how it is made.
     void queries() {
         BackwardRows &a = all_;
-        kernels().aft_simple_causal_queries_f32(a.q, a.k, a.v, a.dy, a.num, a.den, a.reference, a.dq, a.kept[0], a.kept[1], a.kept[2], a.s[5], a.s[6], a.s[7]);
+        kernels().aft_simple_causal_queries_f32(a.q, a.k, a.v, a.dy, a.num, a.den, a.reference, a.dq, a.dk, a.kept[0], a.dv, a.s[5], a.s[6], a.s[7]);
         each_run([&](BackwardRows &r, bool exact) {
             if (!exact) return;
             const Tensor *border[] = {&r.num, &r.den, &r.reference};
@@ -79,7 +79,7 @@ public:
             if (exact) return exact_keys(r, r.s[8], r.s[9]);
             for (int n = 0; n < 2; n++) {
                 Tensor sum = r.s[8 + n].select(1, 0).select(0, 0);
-                kernels().column_sum_f32(r.kept[n].select(0, 0), 0, sum);
+                kernels().column_sum_f32((n == 0 ? r.dk : r.kept[0]).select(0, 0), 0, sum);
             }
         });
     }
@@ -91,7 +91,7 @@ public:
                 if (!is_last) rescale(r);  // replay may end at another reference than a linked border
                 return exact_keys(r, r.s[3], r.s[4]);
             }
-            kernels().aft_simple_causal_keys_f32(r.v, r.kept[0], r.kept[1], r.kept[2], r.reference, r.after, r.dk, r.dv, r.s[3], r.s[4], r.s[5], r.s[6]);
+            kernels().aft_simple_causal_keys_f32(r.v, r.kept[0], r.reference, r.after, r.dk, r.dv, r.s[3], r.s[4], r.s[5], r.s[6]);
         });
     }
 

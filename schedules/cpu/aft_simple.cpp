@@ -58,7 +58,7 @@ AftSimplePlan plan_aft_simple(const Request &request) {
             if (ahead == 0) return;
             const Var co{"co"};
             const VarOrRVar time = a.is_scan ? VarOrRVar(turn) : VarOrRVar(a.t);
-            for (const char *input : {"query", "key", "value", "output_gradient", "half", "G", "GR", "weight", "num", "den"}) lines->loads(a.y, co, input, ahead, time);
+            for (const char *input : {"query", "key", "value", "output_gradient", "half", "GR", "num", "den"}) lines->loads(a.y, co, input, ahead, time);
             for (int n = 0; n < a.results; n++) lines->stores(a.y, n, co, ahead, time);
         }};
     });
