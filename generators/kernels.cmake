@@ -54,6 +54,8 @@ aft_kernel(aft_simple_causal_forward_bounded_f32 GENERATOR aft_simple:aft_simple
            ARGUMENTS "${activations}, Tensor &y, Tensor &num, Tensor &den, Tensor &local_num, Tensor &local_den, Tensor &guard, Tensor &reference")
 aft_kernel(aft_simple_statistics_bounded_f32 GENERATOR aft_simple:aft_simple PARAMS op=statistics_bounded
            ARGUMENTS "const Tensor &key, const Tensor &value, Tensor &num, Tensor &den, Tensor &local_num, Tensor &local_den, Tensor &guard, Tensor &reference")
+aft_kernel(aft_simple_gate_bounded_f32 GENERATOR aft_simple:aft_simple PARAMS op=gate_bounded
+           ARGUMENTS "const Tensor &query, const Tensor &num, const Tensor &den, Tensor &y, Tensor &guard")
 aft_kernel(aft_simple_causal_queries_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_queries
            ARGUMENTS "${activations}, const Tensor &dy, const Tensor &num, const Tensor &den, const Tensor &reference, Tensor &dq, Tensor &gs, Tensor &grs, Tensor &weights, Tensor &local_num, Tensor &local_den, Tensor &guard")
 aft_kernel(aft_simple_causal_keys_f32 GENERATOR aft_simple:aft_simple PARAMS op=causal_keys

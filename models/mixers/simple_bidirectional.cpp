@@ -10,11 +10,17 @@ void bidirectional_forward(const MixerTensors &in, Tensor &output, MixerSaved &s
     saved.tensors = {total};
     for (int64_t b = 0; b < chunks.B; b++) clear(total.select(1, b));
     scan_keys(in, total, arena);
+    const ArenaScope scope(arena);
+    const Tensor guards = arena.allocate({chunks.workers(), chunks.C});
     chunks.each([&](LinkedBlock &block, int64_t first, int64_t last) {
         const auto rows = [&](const Tensor &x) { return steps(sequence(x, block.chain), chunks.begin(first), chunks.end(last - 1)); };
-        Tensor y = rows(output);
-        const Tensor state = total.select(1, block.chain);
-        kernels().aft_simple_gate_f32(rows(in.query), row(state, 0), row(state, 1), y);
+        Tensor y = rows(output), guard = state(guards, block.worker, y.size(1));
+        const Tensor q = rows(in.query), num = row(total.select(1, block.chain), 0), den = row(total.select(1, block.chain), 1);
+        kernels().aft_simple_gate_bounded_f32(q, num, den, y, guard);
+        each_run(guard.data(), chunks.C, [&](int64_t first, int64_t last, bool exact) {
+            Tensor some = channels(y, first, last);
+            if (exact) kernels().aft_simple_gate_f32(channels(q, first, last), channels(num, first, last), channels(den, first, last), some);
+        });
     });
 }
 

@@ -76,11 +76,39 @@ struct Inputs {
     double keys = 1, values = 1, gradients = 1, queries = 2;
     enum Shape { random, equal, huge_last, rising, jumps, at_limit, far } shape = random;
     double last = 0;   // huge_last: added to the last key
+    double below = 0;  // far: how far all keys lie below the first
     bool views = false;  // inputs are views of one fused projection [B, T, 3 C]
 };
 
+// One rise a chunk, in its middle, to just below or just above the limit that the bounded form sets (generators/aft_simple.h): in the
+// first slice of 64 channels now and then in a single one above, in the second never, in the third always. The reference is followed here as the
+// bounded form raises it, or the exact one; a linked chunk's own is its first key.
+void rise_to_limit(Tensor &key) {
+    const int64_t B = key.size(0), T = key.size(1), C = key.size(2);
+    const int64_t length = std::clamp<int64_t>(32768 / ((C + 63) / 64 * 64), 64, 128), steps = std::min(length, T);
+    const bool linked = B == 1 && T * C >= 1 << 19;
+    const double limit = 14.5 * std::log(2);
+    for (int64_t c = 0; c < C; c++) {
+        double level = 0, reference = 0, den = 0;
+        for (int64_t begin = 0, chunk = 0; begin < T; begin += steps, chunk++) {
+            const bool above = c / 64 == 2 || (c == 5 && chunk % 2 == 1);
+            const int64_t middle = std::min(begin + steps / 2, T), end = std::min(begin + steps, T);
+            const double risen = (linked ? level : reference) + limit + (above ? 0.02 : -0.02);
+            for (int64_t b = 0; b < B; b++)
+                for (int64_t t = begin; t < end; t++) {
+                    float &k = key.data()[(b * T + t) * C + c];
+                    k = float((t < middle ? level : risen) + 0.001 * k);
+                }
+            den += double(middle - begin) * std::exp(level - reference) + double(end - middle) * std::exp(risen - reference);
+            const double to = above ? risen : reference + (den < 128 ? 0 : std::floor(std::log2(den)) * std::log(2));
+            den *= std::exp(reference - to), reference = to, level = risen;
+        }
+    }
+}
+
 Tensor keys_of(const Inputs &i, const Shape &shape) {
     Tensor key = random_tensor(shape, i.keys, 2);
+    if (i.shape == Inputs::at_limit) rise_to_limit(key);
     const int64_t T = shape[1], C = shape[2];
     for (int64_t n = 0; n < key.elements(); n++) {
         const int64_t t = n / C % T, c = n % C;
@@ -88,16 +116,8 @@ Tensor keys_of(const Inputs &i, const Shape &shape) {
         if (i.shape == Inputs::equal) k = 0.7f;
         if (i.shape == Inputs::huge_last && t == T - 1) k += float(i.last);
         if (i.shape == Inputs::rising) k = 1e-3f * float(t + 1) * float(c % 7 - 2);  // many references, each a little higher
-        if (i.shape == Inputs::far) k -= t ? 90 + float(c % 9) : 0;  // all that counts has a weight for which float has few digits
+        if (i.shape == Inputs::far) k -= t ? float(i.below + double(c % 9)) : 0;  // all that counts has a weight for which float has few digits
         if (i.shape == Inputs::jumps) k += float(40 * (t / 16 % 5));
-        // One rise a chunk of 128 steps (a short sequence: in its middle), just below 10 above the keys so far, where the
-        // bounded form ends, or just above: in the first slice of 64 channels now and then in a single one, in the second
-        // never, in the third always.
-        if (i.shape == Inputs::at_limit) {
-            const int64_t rises = T < 128 ? 2 * t / T : (t + 64) / 128, slice = c / 64;
-            k *= 0.001f;
-            for (int64_t n = 1; n <= rises; n++) k += slice == 2 || (slice == 0 && c == 5 && n % 2 == 1) ? 10.02f : 9.98f;
-        }
     }
     return key;
 }
@@ -110,7 +130,7 @@ OperatorCase simple(bool causal, int64_t B, int64_t T, int64_t C, const Inputs &
         c.kernels = {"aft_simple_causal_forward_bounded_f32", "aft_simple_causal_forward_f32", "aft_simple_causal_queries_f32",
                      "aft_simple_causal_keys_f32", "aft_simple_causal_replay_f32", "aft_simple_causal_backward_f32"};
     else
-        c.kernels = {"aft_simple_statistics_bounded_f32", "aft_simple_statistics_f32", "aft_simple_gate_f32", "aft_simple_gate_backward_f32", "aft_simple_key_backward_f32"};
+        c.kernels = {"aft_simple_statistics_bounded_f32", "aft_simple_statistics_f32", "aft_simple_gate_bounded_f32", "aft_simple_gate_f32", "aft_simple_gate_backward_f32", "aft_simple_key_backward_f32"};
     const int64_t linked_elements = 1 << 19;  // of models/mixers/simple_scan.h
     if (causal && T * C >= B * linked_elements) {
         c.kernels.push_back("aft_simple_causal_link_back_f32");
@@ -165,7 +185,9 @@ const RegisterCases registered([] {
                            {.name = "rising", .shape = Inputs::rising},
                            {.name = "jumps", .shape = Inputs::jumps},
                            {.name = "at_limit", .shape = Inputs::at_limit},
-                           {.name = "far", .values = 2e29, .shape = Inputs::far},
+                           {.name = "deep", .values = 2e29, .shape = Inputs::far, .below = 60},  // just within the bounded form
+                           {.name = "far", .values = 2e29, .shape = Inputs::far, .below = 90},   // beyond it
+                           {.name = "queries=10", .values = 2e29, .queries = 10},
                            {.name = "queries=20", .values = 2e29, .queries = 20},
                            {.name = "values=1e30", .keys = 30, .values = 2e29},
                            {.name = "gradients=1e30", .keys = 30, .gradients = 2e29}};

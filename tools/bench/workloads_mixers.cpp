@@ -136,7 +136,7 @@ const RegisterWorkloads registered([] {
                 {"aft_simple_causal_forward_bounded_f32", "aft_simple_causal_forward_f32", "aft_simple_causal_prefixes_f32", "aft_simple_causal_link_f32", "aft_simple_causal_gate_f32"},
                 {"aft_simple_causal_queries_f32", "aft_simple_causal_keys_f32", "aft_simple_causal_replay_f32", "aft_simple_causal_backward_f32", "aft_simple_causal_link_back_f32"});
         else
-            add(MixerKind::simple, "aft_simple", plain, simple, {"aft_simple_statistics_bounded_f32", "aft_simple_statistics_f32", "aft_simple_gate_f32"}, {"aft_simple_gate_backward_f32", "aft_simple_key_backward_f32"});
+            add(MixerKind::simple, "aft_simple", plain, simple, {"aft_simple_statistics_bounded_f32", "aft_simple_statistics_f32", "aft_simple_gate_bounded_f32", "aft_simple_gate_f32"}, {"aft_simple_gate_backward_f32", "aft_simple_key_backward_f32"});
         std::vector<std::string> full_forward, full_backward;
         if (causal)
             full_forward = {"aft_full_range_f32", "aft_full_reference_f32", "aft_full_weights_f32", "aft_full_tiles_f32", "aft_full_forward_f32"},
