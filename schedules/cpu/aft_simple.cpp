@@ -6,10 +6,10 @@
 // is fetched hardly overlap. So the loop asks for lines a row ahead, for those of results too. Of the time out of L3 on one Emerald
 // Rapids core, [4, 2048, 512], with AVX2: causal forward 0.84, backward 0.58 (its keys go back in time, where lines come one by one),
 // bidirectional 0.75 and 0.83. Two rows ahead are no better.
-// Measured on one Zen 4 core (512-bit operations in two halves), [1, 128, 512] in cache, per element: causal forward 0.66 ns
-// (the exact form alone: 1.08), backward 1.42 (1.89); bidirectional 0.65 (1.01) and 0.90 (1.05).
-// Of the 49 vector instructions per 16 elements of the bounded forward step 37 need one of the two units of 512 bits, besides a
-// division. Two steps a turn of a loop take 0.96 of the time in L2 with AVX-512, 1.08 with AVX2, and up to 1.1 out of L3.
+// Measured on one Zen 3 core (AVX2), [1, 64, 512] in L2, per element: causal forward 0.71 ns, the form with squares and clamps before it 0.94.
+// Of the 41 vector instructions per 16 elements of that step with AVX-512, 30 need one of the two units of 512 bits, besides a division; it
+// was 37 of 49, and by a scheduling model (llvm-mca, Ice Lake) a turn takes 0.70 of the cycles. Two steps a turn take 1.07 to 1.4 of the time.
+// Zen 3 rather does without asking ahead going back: 0.85 of the queries' kernel (schedules/tuned/avx2).
 // Threads: the caller cuts batch and channels into tasks (models/mixers/simple.cpp); a kernel call is serial.
 #include "generators/aft_simple.h"
 #include "generators/fetch_ahead.h"
