@@ -80,13 +80,15 @@ struct Inputs {
     bool views = false;  // inputs are views of one fused projection [B, T, 3 C]
 };
 
+constexpr int64_t linked_elements = 1 << 19;  // of models/mixers/simple_scan.h
+
 // One rise a chunk, in its middle, to just below or just above the limit that the bounded form sets (generators/aft_simple.h): in the
 // first slice of 64 channels now and then in a single one above, in the second never, in the third always. The reference is followed here as the
 // bounded form raises it, or the exact one; a linked chunk's own is its first key.
 void rise_to_limit(Tensor &key) {
     const int64_t B = key.size(0), T = key.size(1), C = key.size(2);
     const int64_t length = std::clamp<int64_t>(32768 / ((C + 63) / 64 * 64), 64, 128), steps = std::min(length, T);
-    const bool linked = B == 1 && T * C >= 1 << 19;
+    const bool linked = B == 1 && T * C >= linked_elements;
     const double limit = 14.5 * std::log(2);
     for (int64_t c = 0; c < C; c++) {
         double level = 0, reference = 0, den = 0;
@@ -131,7 +133,6 @@ OperatorCase simple(bool causal, int64_t B, int64_t T, int64_t C, const Inputs &
                      "aft_simple_causal_keys_f32", "aft_simple_causal_replay_f32", "aft_simple_causal_backward_f32"};
     else
         c.kernels = {"aft_simple_statistics_bounded_f32", "aft_simple_statistics_f32", "aft_simple_gate_bounded_f32", "aft_simple_gate_f32", "aft_simple_gate_backward_f32", "aft_simple_key_backward_f32"};
-    const int64_t linked_elements = 1 << 19;  // of models/mixers/simple_scan.h
     if (causal && T * C >= B * linked_elements) {
         c.kernels.push_back("aft_simple_causal_link_back_f32");
         if (B == 1) c.kernels.insert(c.kernels.end(), {"aft_simple_causal_prefixes_f32", "aft_simple_causal_link_f32", "aft_simple_causal_gate_f32"});
