@@ -23,6 +23,10 @@ public:
     void loads(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int turns, const Halide::VarOrRVar &of) {
         requests_.push_back({.made = made.name(), .var = var.name(), .of = of.name(), .buffer = buffer, .turns = turns});
     }
+    // The same for a turn of the loop over `of` of another function, in whose loops `made` is made.
+    void loads(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int turns, const Halide::Func &outer, const Halide::VarOrRVar &of) {
+        requests_.push_back({.made = made.name(), .var = var.name(), .of = of.name(), .buffer = buffer, .turns = turns, .outer = outer.name()});
+    }
     // In the loops over `var` that make `made`: the vectors of `made` that the turn `turns` later stores (0: this one).
     void stores(const Halide::Func &made, const Halide::VarOrRVar &var, int turns) {
         requests_.push_back({.made = made.name(), .var = var.name(), .of = var.name(), .buffer = made.name(), .turns = turns, .stores = true});

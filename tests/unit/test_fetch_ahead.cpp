@@ -120,6 +120,29 @@ TEST(FetchAhead, CountsTurnsOfALoopAround) {
     EXPECT_NE(stores.find("+ 2)*" + y.name() + ".1.stride.1"), std::string::npos) << stores;
 }
 
+// What the next tile copies, asked for while this one's rows are copied: the turns of a loop of the function that reads the copy.
+TEST(FetchAhead, CountsTurnsOfTheLoopThatReadsACopy) {
+    ImageParam in{Float(32), 2, "in"};
+    Var x{"x"}, t{"t"}, tile{"tile"};
+    Func copy{"copy"}, y{"y"};
+    copy(x, t) = in(x, t);
+    y(x, t) = 2.0f * copy(x, t);
+    y.bound(x, 0, 64).bound(t, 0, 400).split(t, tile, t, 4).vectorize(x, 16);
+    copy.compute_at(y, tile).store_in(MemoryType::Stack).vectorize(x, 16);
+    auto *fetch = new FetchAhead;
+    fetch->loads(copy, x, "in", 1, y, tile);
+    Pipeline pipeline(y);
+    pipeline.add_custom_lowering_pass(fetch);
+    const test::TemporaryFolder folder;
+    const std::string file = folder / "rows.stmt";
+    pipeline.compile_to_lowered_stmt(file, {in}, Text, Rows::target);
+    const std::vector<std::string> asked = Rows::lines_with("llvm.prefetch", file);
+    ASSERT_EQ(asked.size(), 1u);
+    EXPECT_NE(asked[0].find("(in)"), std::string::npos) << asked[0];
+    EXPECT_NE(asked[0].find(y.name() + ".s0.t.tile*4) + " + copy.name()), std::string::npos) << asked[0];
+    EXPECT_NE(asked[0].find(" + 4)*in.stride.1"), std::string::npos) << asked[0];
+}
+
 TEST(FetchAhead, AsksForRowsFurtherOnInL2) {
     Rows loads, stores, both;
     auto *of_loads = new FetchAhead, *of_stores = new FetchAhead, *of_both = new FetchAhead;

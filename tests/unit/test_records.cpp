@@ -72,6 +72,13 @@ TEST(Records, GivenValuesMustFit) {
     EXPECT_THROW(chosen("rows", ""), std::runtime_error);
 }
 
+TEST(Records, DefaultsThatTheirConstraintsForbidAreAnError) {
+    const auto broken = [](Knobs &knobs) { knobs.require(knobs("rows", 4, {2, 4}, "rows") < 4, "registers"); };
+    const auto any = [](const std::string &) { return true; };
+    EXPECT_THROW(choose(broken, "", "", any), std::logic_error);
+    EXPECT_THROW(choose(broken, "rows:2", "", any), std::logic_error) << "also where they are not used";
+}
+
 TEST(Records, TheFingerprintIsOfTheSpace) {
     Knobs values({{"rows", 8}, {"vectors", 1}}), other;
     plan(values);
