@@ -2,6 +2,9 @@
 #pragma once
 #include <Halide.h>
 
+#include <cmath>
+#include <vector>
+
 namespace aft {
 
 // An index that reads may hang over: `likely` marks the clamp's usual case, so that the clamp costs nothing inside.
@@ -32,41 +35,44 @@ inline Halide::Expr only_if(Halide::Expr condition, Halide::Expr yes, Halide::Ex
     return Halide::Internal::Call::make(yes.type(), Halide::Internal::Call::if_then_else, {condition, yes, no}, Halide::Internal::Call::PureIntrinsic);
 }
 
-// exp(scale x) for scale x <= 88, scale a power of two: it costs nothing, being folded into the constants. Clamped below at
-// exp(-87.3): never 0, never subnormal, so a sum that must notice underflow tests its denominator.
-// Relative error below 2 + |scale x| / 20 units of 2^-24. The second term is that of ln 2 as one constant: exp multiplies
-// the rounding of a computed x by |scale x|, twenty times as much, so a second constant would buy nothing. The polynomial is
-// the minimax of degree 6 with p(0) = 1, so exp(0) = 1.
-inline Halide::Expr exp_scaled(Halide::Expr x, double scale) {
+// exp(scale x) = 2^n p(f), scale a power of two: n = round(scale x / ln 2), f = x - n ln 2 / scale. The scale costs nothing, being folded into the
+// constants. coefficients of p: the highest power first, of scale f.
+struct ReducedExp {
+    Halide::Expr polynomial, bits;  // bits: 0x4B400000 + n, for |n| < 2^22
+
+    Halide::Expr value() const { return Halide::reinterpret<float>(Halide::reinterpret<int>(polynomial) + (bits << 23)); }
+};
+inline ReducedExp exp_reduced(const Halide::Expr &x, double scale, const std::vector<double> &coefficients) {
     using namespace Halide;
-    x = max(x, float(-87.3 / scale));
-    // n = round(scale x / ln 2): at 1.5 * 2^23 the unit of the last place is 1, so the addition rounds and the low bits are n.
+    // At 1.5 * 2^23 the unit of the last place is 1, so the addition rounds and the low bits are n.
     // (A rounding instruction of 512 bits is split in two by LLVM, and a conversion would follow.)
     const Expr shifted = x * float(1.4426950408889634 * scale) + 12582912.0f, n = strict_difference(shifted, 12582912.0f);
     const Expr f = x - n * float(0.69314718055994531 / scale);  // one fused multiply-add: the product is not rounded
-    double power = scale * scale * scale * scale * scale * scale;
-    Expr p = float(1.4061422552913427e-3 * power);
-    for (double coefficient : {8.379058912396431e-3, 4.166477173566818e-2, 1.6666364669799805e-1, 0.5000000596046448, 1.0, 1.0})
-        p = p * f + float(coefficient * (power /= scale));
-    return reinterpret<float>(reinterpret<int>(p) + (reinterpret<int>(shifted) << 23));
+    double power = std::pow(scale, double(coefficients.size() - 1));
+    Expr p = float(coefficients[0] * power);
+    for (size_t k = 1; k < coefficients.size(); k++) p = p * f + float(coefficients[k] * (power /= scale));
+    return {p, reinterpret<int>(shifted)};
+}
+
+// exp(scale x) for scale x <= 88. Clamped below at exp(-87.3): never 0, never subnormal, so a sum that must notice underflow tests its
+// denominator. Relative error below 2 + |scale x| / 20 units of 2^-24. The second term is that of ln 2 as one constant: exp multiplies
+// the rounding of a computed x by |scale x|, twenty times as much, so a second constant would buy nothing. The polynomial is
+// the minimax of degree 6 with p(0) = 1, so exp(0) = 1.
+inline Halide::Expr exp_scaled(const Halide::Expr &x, double scale) {
+    return exp_reduced(max(x, float(-87.3 / scale)), scale, {1.4061422552913427e-3, 8.379058912396431e-3, 4.166477173566818e-2, 1.6666364669799805e-1, 0.5000000596046448, 1, 1}).value();
 }
 
 inline Halide::Expr exp_clamped(Halide::Expr x) { return exp_scaled(x, 1); }
 
 // exp(x) where n = round(x / ln 2) lies in [high - 127, high], with -126 <= n <= 126, and a guard: in [0, 127] there and nowhere else, so the
-// guards of many joined by `or` tell whether all were, and a range costs neither clamp nor comparison. (The addition's bits are
-// 0x4B400000 + n.) Relative error below 2.6 + |x| / 20 units of 2^-24: the minimax of degree 5 with p(0) = p'(0) = 1 is within 1.8.
+// guards of many joined by `or` tell whether all were, and a range costs neither clamp nor comparison.
+// Relative error below 2.6 + |x| / 20 units of 2^-24: the minimax of degree 5 with p(0) = p'(0) = 1 is within 1.8.
 struct GuardedExp {
     Halide::Expr value, guard;
 };
-inline GuardedExp exp_guarded(Halide::Expr x, int high) {
-    using namespace Halide;
-    const Expr shifted = x * 1.44269504f + 12582912.0f, n = strict_difference(shifted, 12582912.0f);
-    const Expr f = x - n * 0.693147182f;
-    Expr p = 8.312755264341831e-3f;
-    for (float coefficient : {4.1890207678079605e-2f, 1.6667112708091736e-1f, 4.99992311000824e-1f, 1.0f, 1.0f}) p = p * f + coefficient;
-    const Expr bits = reinterpret<int>(shifted);
-    return {reinterpret<float>(reinterpret<int>(p) + (bits << 23)), bits - (0x4B400000 + high - 127)};
+inline GuardedExp exp_guarded(const Halide::Expr &x, int high) {
+    const ReducedExp e = exp_reduced(x, 1, {8.312755264341831e-3, 4.1890207678079605e-2, 1.6667112708091736e-1, 4.99992311000824e-1, 1, 1});
+    return {e.value(), e.bits - (0x4B400000 + high - 127)};
 }
 
 // exp(x / 2) for x <= 176.
