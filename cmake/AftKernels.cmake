@@ -145,7 +145,8 @@ function(aft_add_kernels LIBRARY)
     list(GET AFT_TUNED_DIR 0 tuned)
     aft_json_strings(tuned ${tuned})
     aft_json_strings(compiler ${CMAKE_CXX_COMPILER})
-    get_filename_component(halide_lib ${Halide_DIR}/../.. ABSOLUTE)  # <lib>/cmake/Halide; the autoschedulers' plugins are there
+    get_target_property(halide_lib Halide::Halide LOCATION)  # the autoschedulers' plugins lie beside it; Halide_DIR may be a forwarding file elsewhere
+    get_filename_component(halide_lib ${halide_lib} DIRECTORY)
     aft_json_strings(autoschedulers ${halide_lib})
     file(CONFIGURE OUTPUT ${AFT_KERNEL_DIR}/manifest.json @ONLY CONTENT
          "{\"halide\": \"${Halide_VERSION}\", \"runtime\": ${runtime}, \"tuned\": ${tuned}, \"compiler\": ${compiler}, \"autoschedulers\": ${autoschedulers},\n \"kernels\": [${entries}\n]}\n")
