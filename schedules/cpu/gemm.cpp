@@ -121,7 +121,7 @@ GemmPlan plan_gemm(const Request &request, GemmLayout layout) {
         const int rows = knobs("tile_rows", 6, {4, 6, 8, 12, 14}, "tall tiles: a row of A costs a broadcast per vector of B");
         knobs.require(rows * vectors + vectors + 1 <= registers, "accumulators, vectors of B and a broadcast fit the registers");
         const int depth = knobs("depth", wide ? tn ? 256 : 1024 : 512, {256, 320, 512, 1024}, "a row panel of A stays in L1, a panel of B in L2");
-        const int width = knobs("width", wide && !tn ? 256 : 512, {256, 512, 1024}, "depth x width x 4 bytes: half of L2");
+        const int width = knobs("width", wide && !tn ? 256 : 512, {256, 512, 1024}, wide ? "depth x width x 4 bytes: half of L2" : "depth x width x 4 bytes: panels beyond L2 come from L3, in their order (half as wide: 1.0 to 1.04 of the time where N is 512 and up)");
         const int unroll = knobs("unroll", wide ? 2 : 4, {1, 2, 4, 8}, "steps of k per turn");
         const bool pack_a = knobs.later("pack_a", wide && !tn ? 0 : 1, {0, 1}, "0: rows of A are read where they lie: no copy, but far apart");
         knobs.require(pack_a || tn || rows <= 8, "rows of A that are read where they lie take an address register each, of 16");
@@ -131,7 +131,7 @@ GemmPlan plan_gemm(const Request &request, GemmLayout layout) {
         const bool next_a = pack_a && !wide;
         const int columns = vectors * lanes;
         knobs.require(rows * depth * 4 <= machine.l1_bytes, "a row panel of A fits L1");
-        knobs.require(depth * width * 4 <= 2 * machine.l2_bytes, "what is packed of B at a time fits L2, or twice L2: panels that come from L3 come in their order");
+        knobs.require(depth * width * 4 <= 2 * machine.l2_bytes, "what is packed of B at a time fits twice L2");
         return {{.rows = rows, .columns = columns, .depth = depth, .panels = width / columns, .blocked = true, .pack_a = pack_a, .pack_b = pack_b},
                 [=](Gemm &g) { schedule_gemm(g, {lanes, unroll, panels_outside, next_a, request.fetch_ahead}); }};
     });
