@@ -41,6 +41,12 @@ struct Rows {
             if (line.find(part) != std::string::npos) found.push_back(line);
         return found;
     }
+    static std::vector<std::string> lowered(Pipeline &pipeline, const std::vector<Argument> &arguments, const std::string &part = "llvm.prefetch") {
+        const test::TemporaryFolder folder;
+        const std::string file = folder / "rows.stmt";
+        pipeline.compile_to_lowered_stmt(file, arguments, Text, target);
+        return lines_with(part, file);
+    }
     static size_t asked(Pipeline &pipeline, const std::vector<Argument> &arguments, const std::string &instruction = "prefetcht0", const Target &on = target) {
         const test::TemporaryFolder folder;
         const std::string file = folder / "rows.s";
@@ -86,11 +92,8 @@ TEST(FetchAhead, AsksForTheRightLines) {
     auto *fetch = new FetchAhead;
     fetch->loads(rows.sum, rows.k.x, "in", 8);
     Pipeline pipeline = rows.fetching(fetch);
-    const test::TemporaryFolder folder;
-    const std::string file = folder / "rows.stmt";
-    pipeline.compile_to_lowered_stmt(file, {rows.in}, Text, Rows::target);
     std::string asked;
-    for (const std::string &line : Rows::lines_with("llvm.prefetch", file)) asked += line + "\n";
+    for (const std::string &line : Rows::lowered(pipeline, {rows.in})) asked += line + "\n";
     EXPECT_NE(asked.find("+ 8"), std::string::npos) << asked;
     EXPECT_NE(asked.find("(int64)16"), std::string::npos) << asked;
 }
@@ -107,10 +110,7 @@ TEST(FetchAhead, CountsTurnsOfALoopAround) {
     fetch->stores(y, 1, xo, 2, t);
     Pipeline pipeline(y);
     pipeline.add_custom_lowering_pass(fetch);
-    const test::TemporaryFolder folder;
-    const std::string file = folder / "rows.stmt";
-    pipeline.compile_to_lowered_stmt(file, {in}, Text, Rows::target);
-    const std::vector<std::string> asked = Rows::lines_with("llvm.prefetch", file);
+    const std::vector<std::string> asked = Rows::lowered(pipeline, {in});
     ASSERT_EQ(asked.size(), 2u);
     const bool first_stores = asked[0].find(y.name() + ".1)") != std::string::npos;
     const std::string &stores = asked[first_stores ? 0 : 1], &loads = asked[first_stores ? 1 : 0];
@@ -133,10 +133,7 @@ TEST(FetchAhead, CountsTurnsOfTheLoopThatReadsACopy) {
     fetch->loads(copy, x, "in", 1, y, tile);
     Pipeline pipeline(y);
     pipeline.add_custom_lowering_pass(fetch);
-    const test::TemporaryFolder folder;
-    const std::string file = folder / "rows.stmt";
-    pipeline.compile_to_lowered_stmt(file, {in}, Text, Rows::target);
-    const std::vector<std::string> asked = Rows::lines_with("llvm.prefetch", file);
+    const std::vector<std::string> asked = Rows::lowered(pipeline, {in});
     ASSERT_EQ(asked.size(), 1u);
     EXPECT_NE(asked[0].find("(in)"), std::string::npos) << asked[0];
     EXPECT_NE(asked[0].find(y.name() + ".s0.t.tile*4) + " + copy.name()), std::string::npos) << asked[0];
@@ -152,11 +149,8 @@ TEST(FetchAhead, AsksForRowsFurtherOnInL2) {
     Pipeline fetching = loads.fetching(of_loads), storing = stores.fetching(of_stores), doing_both = both.fetching(of_both);
     EXPECT_EQ(Rows::asked(fetching, {loads.in}, "prefetcht1"), 2u);
     EXPECT_EQ(Rows::asked(storing, {stores.in}, "prefetcht1"), 2u);
-    const test::TemporaryFolder folder;
-    const std::string file = folder / "rows.stmt";
-    doing_both.compile_to_lowered_stmt(file, {both.in}, Text, Rows::target);
     std::vector<std::string> asked, steps;
-    for (const std::string &line : Rows::lines_with("6_rows", file)) (line.find("llvm.prefetch") == std::string::npos ? steps : asked).push_back(line);
+    for (const std::string &line : Rows::lowered(doing_both, {both.in}, "6_rows")) (line.find("llvm.prefetch") == std::string::npos ? steps : asked).push_back(line);
     EXPECT_EQ(asked.size(), 4u);
     EXPECT_EQ(steps.size(), 2u);
     for (const std::string &line : steps) {
@@ -195,10 +189,7 @@ TEST(FetchAhead, SpreadsTheNextPanelOverThePasses) {
     Pipeline fetching = one.fetching(1), both = two.fetching(2);
     EXPECT_EQ(Rows::asked(fetching, {one.a, one.b}, "prefetcht1"), 1u);
     EXPECT_EQ(Rows::asked(both, {two.a, two.b}, "prefetcht1"), 2u);
-    const test::TemporaryFolder folder;
-    const std::string file = folder / "panels.stmt";
-    fetching.compile_to_lowered_stmt(file, {one.a, one.b}, Text, Rows::target);
-    const std::vector<std::string> asked = Rows::lines_with("llvm.prefetch", file);
+    const std::vector<std::string> asked = Rows::lowered(fetching, {one.a, one.b});
     ASSERT_EQ(asked.size(), 1u);
     EXPECT_NE(asked[0].find("min(" + one.y.name() + ".s0.i"), std::string::npos) << asked[0];
     EXPECT_NE(asked[0].find("1)*20"), std::string::npos) << asked[0];  // at most one pass before it, of 20 turns
