@@ -20,9 +20,7 @@ public:
     // In the loops over `var` that make `made`: the vectors that the turn `turns` later loads from `buffer`.
     void loads(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int turns) { loads(made, var, buffer, turns, var); }
     // The same for a turn of the loop over `of` around them, for example the row after a row.
-    void loads(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int turns, const Halide::VarOrRVar &of) {
-        requests_.push_back({.made = made.name(), .var = var.name(), .of = of.name(), .buffer = buffer, .turns = turns});
-    }
+    void loads(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int turns, const Halide::VarOrRVar &of) { loads(made, var, buffer, turns, made, of); }
     // The same for a turn of the loop over `of` of another function, in whose loops `made` is made.
     void loads(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int turns, const Halide::Func &outer, const Halide::VarOrRVar &of) {
         requests_.push_back({.made = made.name(), .var = var.name(), .of = of.name(), .buffer = buffer, .turns = turns, .outer = outer.name()});

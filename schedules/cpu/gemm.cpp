@@ -6,8 +6,8 @@
 // Measured on one Emerald Rapids core whose other thread is busy (peak 168 GFLOP/s), the median of nn, nt, tn at twelve shapes of the
 // models: 80 % of FMA, 1.02 of MKL. 8 x 32 reads as much of B for 16 FMA: 1.07 to 1.28 of the time (nn, nt).
 // AVX2 on a Zen 3: a tile's rows of A wait for memory as they are copied, 8 % of a product with N = 256. Those of the next tile asked for while
-// this one's are copied: 0.97 to 0.99 of the time (N = 256), 0.98 to 1.0 (beyond); spread over the panels of the tile's turn: no better. tn on
-// AVX-512: 0.98 to 1.02, not taken.
+// this one's are copied: 0.94 to 1.01 of the time where N is 256 (mostly 0.97 to 0.99), 0.98 to 1.01 beyond; spread over the panels of the tile's
+// turn: no better. tn on AVX-512: 0.98 to 1.02, not taken. B packed half as wide, so that it fits L2: 1.0 to 1.04 where N is 768 and up.
 // Tiles of C are split by shape, each summed in a fixed order of k, so the bits do not depend on the threads.
 #include "generators/fetch_ahead.h"
 #include "generators/gemm.h"
@@ -121,7 +121,7 @@ GemmPlan plan_gemm(const Request &request, GemmLayout layout) {
         const int rows = knobs("tile_rows", 6, {4, 6, 8, 12, 14}, "tall tiles: a row of A costs a broadcast per vector of B");
         knobs.require(rows * vectors + vectors + 1 <= registers, "accumulators, vectors of B and a broadcast fit the registers");
         const int depth = knobs("depth", wide ? tn ? 256 : 1024 : 512, {256, 320, 512, 1024}, "a row panel of A stays in L1, a panel of B in L2");
-        const int width = knobs("width", wide && !tn ? 256 : 512, {256, 512, 1024}, wide ? "depth x width x 4 bytes: half of L2" : "depth x width x 4 bytes: panels beyond L2 come from L3, in their order (half as wide: 1.0 to 1.04 of the time where N is 512 and up)");
+        const int width = knobs("width", wide && !tn ? 256 : 512, {256, 512, 1024}, wide ? "depth x width x 4 bytes: half of L2" : "depth x width x 4 bytes: twice L2; panels come from L3 in their order");
         const int unroll = knobs("unroll", wide ? 2 : 4, {1, 2, 4, 8}, "steps of k per turn");
         const bool pack_a = knobs.later("pack_a", wide && !tn ? 0 : 1, {0, 1}, "0: rows of A are read where they lie: no copy, but far apart");
         knobs.require(pack_a || tn || rows <= 8, "rows of A that are read where they lie take an address register each, of 16");
