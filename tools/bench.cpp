@@ -11,6 +11,7 @@
 #include "aft/error.h"
 #include "aft/threads.h"
 #include "runtime/files.h"
+#include "tools/bench/against.h"
 #include "tools/bench/cold.h"
 #include "tools/bench/limits.h"
 #include "tools/bench/machine.h"
@@ -33,7 +34,7 @@ constexpr double most_bytes_together = 1e9;
 
 struct Options {
     std::vector<std::string> filters = {"*"}, shapes, shape_files, compare;
-    std::string output, plot;
+    std::string output, plot, against;
     int samples = 9;
     double least_seconds = 0.02;
     bool cold = false, list = false, scaling = false;
@@ -222,6 +223,11 @@ int bench(const Options &options, const Common &common) {
     if (options.scaling && thread_count() == 1) throw UsageError("--scaling holds several threads against one: give --threads 2 or more");
     const std::vector<Choice> choices = choose(options);
     if (options.list) return list(choices, common.json), exit_done;
+    if (!options.against.empty()) {
+        std::vector<Contest> contests;
+        for (const Choice &choice : choices) contests.push_back({choice.name(), {{"prepare", choice.maker->kernel}, {"shape", choice.shape}}});
+        return bench_against({options.against, options.samples, options.least_seconds, options.output}, contests, common);
+    }
     const Run before = options.compare.empty() ? Run() : read_run(options.compare[0]);
 
     for (const std::string &file : {options.output, options.plot}) expect_writable(file);
@@ -262,9 +268,11 @@ const Command command{"bench", "Time kernels and hold them against this machine'
     app.add_flag("--cold", o->cold, "Cold calls: a decoding product meets the weights of one layer after the other, any other kernel emptied caches")->group(how);
     app.add_flag("--scaling", o->scaling, "Time each on one thread too, in turn, and print what the others gain")->group(how);
     add_peer_options(app, o->peer, "Peer");
+    auto *against = app.add_option("--against", o->against, "Another build's aft: hold this build against it, each sample a fresh start of both")->group(how);
     app.add_option("--output", o->output, "Write the results to a file, in Google Benchmark's JSON form")->group(out);
     app.add_option("--compare", o->compare, "Hold this run against a file of --output; two files: compare them and run nothing")->expected(1, 2)->group(out);
     app.add_option("--plot", o->plot, "Draw the roofline to an SVG file")->group(out);
+    for (const char *other : {"--cold", "--scaling", "--peer", "--compare", "--plot"}) against->excludes(app.get_option(other));
     app.footer("Example: aft bench --filter 'gemm_*' --threads 1 --output before.json");
     const auto model_benchmark = add_model_benchmarks(app, common);
     return [o, model_benchmark, &common] {

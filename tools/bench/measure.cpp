@@ -26,6 +26,11 @@ double median(std::vector<double> values) {
     return 0.5 * (values[half] + *std::max_element(values.begin(), values.begin() + std::ptrdiff_t(half)));
 }
 
+double middle_deviation(std::vector<double> values, double middle) {
+    for (double &v : values) v = std::abs(v - middle);
+    return median(std::move(values));
+}
+
 double half_sample_mode(std::vector<double> values) {
     if (values.empty()) return 0;
     std::ranges::sort(values);
@@ -50,9 +55,7 @@ double Measurement::centre() const { return median(seconds()); }
 
 double Measurement::spread() const {
     const double middle = centre();
-    std::vector<double> deviations = seconds();
-    for (double &s : deviations) s = std::abs(s - middle);
-    return middle > 0 ? median(deviations) / middle : 0;
+    return middle > 0 ? middle_deviation(seconds(), middle) / middle : 0;
 }
 
 double Measurement::best() const {
@@ -64,6 +67,26 @@ int64_t Measurement::calls() const {
     int64_t sum = 0;
     for (const Sample &sample : samples) sum += sample.calls;
     return sum;
+}
+
+// The median's standard error is 1.2533 sigma / sqrt(n), sigma = 1.4826 MAD.
+double Ratio::error() const { return pairs && centre > 0 ? 1.8582 * spread / centre / std::sqrt(double(pairs)) : 0; }
+
+Ratio middle_ratio(std::vector<double> ratios) {
+    const double centre = median(ratios);
+    const size_t pairs = ratios.size();
+    return {centre, middle_deviation(std::move(ratios), centre), pairs};
+}
+
+Ratio ratio(const Measurement &of, const Measurement &over) {
+    std::vector<double> ratios;
+    for (size_t n = 0; n < std::min(of.samples.size(), over.samples.size()); n++) ratios.push_back(of.samples[n].seconds / over.samples[n].seconds);
+    return middle_ratio(std::move(ratios));
+}
+
+const char *verdict_of(double ratio, double noise) {
+    const double difference = std::abs(std::log(ratio));
+    return difference < noise ? "same" : ratio > 1 ? "faster" : "slower";
 }
 
 Sampler warm_sampler(std::function<void()> run, double least_seconds) {

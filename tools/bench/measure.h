@@ -12,6 +12,7 @@ namespace aft::tool {
 double now();  // seconds of the steady clock
 
 double median(std::vector<double> values);
+double middle_deviation(std::vector<double> values, double middle);  // median absolute deviation
 double half_sample_mode(std::vector<double> values);  // the densest place (Bickel & Fruehwirth 2006): centre when more than half is disturbed
 
 struct Sample {
@@ -29,6 +30,19 @@ struct Measurement {
     double best() const;
     int64_t calls() const;
 };
+
+// How long one takes by the other's time, from the pairs of samples that were taken in turn: what slows both drops out of each pair.
+struct Ratio {
+    double centre = 0, spread = 0;  // median, median absolute deviation
+    size_t pairs = 0;
+
+    double error() const;  // standard error of the median, as a fraction of it
+};
+Ratio middle_ratio(std::vector<double> ratios);
+Ratio ratio(const Measurement &of, const Measurement &over);
+
+// "faster", "slower" or "same" for a time `ratio` times as long before as now, of which a difference below `noise` (a fraction) says nothing.
+const char *verdict_of(double ratio, double noise);
 
 // Times as many calls together as take `least_seconds`; caches hold what the call before left there.
 Sampler warm_sampler(std::function<void()> run, double least_seconds);

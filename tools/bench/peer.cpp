@@ -43,6 +43,7 @@ Peer::Peer(const std::vector<std::string> &command) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(to[0], 0), dup2(from[1], 1), dup2(log, 2);
         execvp(argv[0], argv.data());
+        dprintf(2, "%s\n", std::strerror(errno));
         _exit(127);
     }
     close(to[0]), close(from[1]), close(log);

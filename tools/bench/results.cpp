@@ -3,6 +3,7 @@
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 
@@ -185,9 +186,7 @@ std::optional<double> Comparison::share_ratio() const {
 }
 
 const char *Comparison::verdict() const {
-    const double steady = share_ratio().value_or(ratio()), difference = std::abs(std::log(steady));
-    if (difference < least_difference || difference < noise_factor * (before.spread + after.spread)) return "same";
-    return steady > 1 ? "faster" : "slower";
+    return verdict_of(share_ratio().value_or(ratio()), std::max(least_difference, noise_factor * (before.spread + after.spread)));
 }
 
 std::vector<Comparison> compare(const std::map<std::string, Timed> &before, const std::map<std::string, Timed> &after) {

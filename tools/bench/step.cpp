@@ -16,17 +16,16 @@
 #include "aft/error.h"
 #include "aft/threads.h"
 #include "aft/training.h"
-#include "models/training/optimizer.h"
 #include "runtime/files.h"
-#include "tools/bench/data.h"
+#include "tools/bench/against.h"
 #include "tools/bench/limits.h"
 #include "tools/bench/machine.h"
 #include "tools/bench/measure.h"
+#include "tools/bench/model_step.h"
 #include "tools/bench/peer.h"
 #include "tools/bench/results.h"
 #include "tools/bench/startup.h"
 #include "tools/bench/torch_operators.h"
-#include "tools/recipes.h"
 
 namespace aft::tool {
 namespace {
@@ -34,7 +33,7 @@ namespace {
 using nlohmann::json;
 
 struct Options {
-    std::string preset = "enwik8-local-24x256", output;
+    std::string preset = "enwik8-local-24x256", output, against;
     PeerOptions peer;
     std::vector<int64_t> batches;
     int64_t context = 0;
@@ -42,37 +41,14 @@ struct Options {
     bool startup = false;
 };
 
-ModelConfig model_of(const Options &o) {
-    for (const Recipe &recipe : recipes())
-        if (recipe.name == o.preset) {
-            RunOptions options;
-            read_toml(options, recipe.text, recipe.name);
-            if (o.context) options.model.context = o.context;
-            return options.model;
-        }
-    throw UsageError("there is no preset '" + o.preset + "': aft train --list names them");
+// Of samples that --against takes: several steps of a small model, many tokens, one step of a large one.
+constexpr double least_seconds_against = 0.1;
+
+std::string step_name(const Options &o, const ModelConfig &config, int64_t batch) {
+    return "step/" + o.preset + "/batch:" + std::to_string(batch) + "/context:" + std::to_string(config.context);
 }
 
-// One model with its optimizer and a batch.
-struct Training {
-    LanguageModel model;
-    AdamW optimizer;
-    Tensor tokens, targets;
-    int64_t steps = 0;
-
-    Training(const ModelConfig &config, int64_t batch)
-        : model(config), optimizer(model.parameters().values.elements(), model.parameters().decayed, {.weight_decay = 0.5, .clip = 1}),
-          tokens(random_tokens({batch, config.context}, int32_t(config.vocabulary), 1)), targets(random_tokens({batch, config.context}, int32_t(config.vocabulary), 2)) {
-        model.initialise(1);
-    }
-    double step() {
-        const double start = now();
-        steps++;
-        model.accumulate_gradient(tokens, targets, 1.0 / double(tokens.elements()), {.seed = 1, .step = steps});
-        optimizer.step(model.parameters().values, model.parameters().gradients, 1e-4, steps);
-        return now() - start;
-    }
-};
+std::string decode_name(const Options &o, const ModelConfig &, int64_t batch) { return "decode/" + o.preset + "/batch:" + std::to_string(batch); }
 
 struct Row {
     std::string form;
@@ -89,8 +65,8 @@ std::vector<std::string> peer_command(const Options &o, const ModelConfig &c, in
 
 json run_step(const Options &o, const ModelConfig &config, int64_t batch, const Limits &best, bool print) {
     reset_peak_memory();
-    Training training(config, batch);
-    training.step(), training.step();
+    ModelStep training(config, batch);
+    training.run(), training.run();
     std::vector<Row> rows = {{"aft", {}, 0}};
     std::vector<std::unique_ptr<Peer>> peers;
     if (!o.peer.name.empty())
@@ -108,7 +84,9 @@ json run_step(const Options &o, const ModelConfig &config, int64_t batch, const 
     Measurement peak;
     for (int sample = 0; sample < o.samples; sample++) {
         peak.samples.push_back(fma_peak());
-        rows[0].time.samples.push_back({training.step(), 1});
+        const double start = now();
+        training.run();
+        rows[0].time.samples.push_back({now() - start, 1});
         for (size_t p = 0; p < peers.size(); p++) {
             if (!peers[p]) continue;
             try {
@@ -123,7 +101,7 @@ json run_step(const Options &o, const ModelConfig &config, int64_t batch, const 
     }
     rows[0].memory = double(peak_memory_bytes());
     const double tokens = double(batch * config.context), flops = 3 * flops_per_token(config) * tokens;
-    const std::string name = "step/" + o.preset + "/batch:" + std::to_string(batch) + "/context:" + std::to_string(config.context);
+    const std::string name = step_name(o, config, batch);
     const double fma = in_turn.seen({&peak, 1}).fma;
     json entries = json::array();
     for (const Row &row : rows) {
@@ -140,17 +118,13 @@ json run_step(const Options &o, const ModelConfig &config, int64_t batch, const 
 }
 
 json run_decode(const Options &o, const ModelConfig &config, int64_t batch, const Limits &best, bool print) {
-    LanguageModel model(config);
-    model.initialise(1);
-    Decoder decoder = model.decoder(batch);
-    const Tensor prompt = random_tokens({batch, std::min<int64_t>(config.context / 2, 256)}, int32_t(config.vocabulary), 1), token = random_tokens({batch}, int32_t(config.vocabulary), 2);
-    decoder.prefill(prompt);
+    ModelDecoding decoding(config, batch);
     // The first of a sample finds the caches as the limits' loops leave them.
-    const int64_t together = std::min<int64_t>(32, config.context - prompt.size(1));
+    const int64_t together = std::min<int64_t>(32, decoding.room());
     const Sampler sampler = [&] {
-        if (decoder.position() + together > config.context) decoder.reset(), decoder.prefill(prompt);
+        decoding.make_room(together);
         const double start = now();
-        for (int64_t n = 0; n < together; n++) decoder.step(token);
+        for (int64_t n = 0; n < together; n++) decoding.run();
         return Sample{(now() - start) / double(together), together};
     };
     sampler();
@@ -169,7 +143,7 @@ json run_decode(const Options &o, const ModelConfig &config, int64_t batch, cons
     const Limits limits = in_turn.seen(std::span(times).subspan(1));
     const Bound bound = bound_of(work, limits, false);
     const double seconds = time.centre(), share = bound.seconds / seconds;
-    const std::string name = "decode/" + o.preset + "/batch:" + std::to_string(batch);
+    const std::string name = decode_name(o, config, batch);
     if (print) {
         fmt::print("{:<44} {:>9.0f} tokens/s  {:>8.1f} a sequence  {:>7.3f} ms a token  spread {:>4.1f} %  {:>5.1f} % of {} ({:.0f} MB of weights)\n", name, double(batch) / seconds, 1 / seconds,
                    1e3 * seconds, 100 * time.spread(), 100 * share, bound.name(), 1e-6 * weights);
@@ -188,18 +162,28 @@ json run_startup(const Options &o, const ModelConfig &config, bool print) {
     return benchmark_entry(name, time, {{"parameters", parameter_count(config)}});
 }
 
-using Runner = json (*)(const Options &, const ModelConfig &, int64_t batch, const Limits &best, bool print);
+struct Kind {
+    const char *what;  // as aft bench-peer knows it
+    std::string (*name)(const Options &, const ModelConfig &, int64_t batch);
+    json (*run)(const Options &, const ModelConfig &, int64_t batch, const Limits &best, bool print);
+};
+const Kind steps{"step", step_name, run_step}, decodings{"decode", decode_name, run_decode};
 
-int run(const Options &o, const Common &common, Runner runner) {
+int run(const Options &o, const Common &common, const Kind &kind) {
     check(o.peer);
     if (std::ranges::count(o.peer.forms, "formula")) throw UsageError("--peer-forms: 'formula' is a form of operators, not of whole models");
-    const ModelConfig config = model_of(o);
+    const ModelConfig config = model_of(o.preset, o.context);
+    if (!o.against.empty()) {
+        std::vector<Contest> contests;
+        for (const int64_t batch : o.batches) contests.push_back({kind.name(o, config, batch), {{"prepare", kind.what}, {"preset", o.preset}, {"batch", batch}, {"context", config.context}}});
+        return bench_against({o.against, o.samples, least_seconds_against, o.output}, contests, common);
+    }
     expect_writable(o.output);
     const Neighbours neighbours;
     const Limits limits = measure_limits(thread_count());
     json entries = json::array();
     for (const int64_t batch : o.batches)
-        for (const json &entry : runner(o, config, batch, limits, !common.json)) entries.push_back(entry);
+        for (const json &entry : kind.run(o, config, batch, limits, !common.json)) entries.push_back(entry);
     if (o.startup) entries.push_back(run_startup(o, config, !common.json));
     const double busy = neighbours.busy_cpus();
     if (busy > 0.1) spdlog::warn("warning: other programs used {:.1f} of {} CPUs during this run: its figures are too low", busy, cpu_count());
@@ -215,6 +199,7 @@ void add_options(CLI::App &app, Options &o, int64_t least_batch) {
     app.add_option("--context", o.context, "Bytes of a sequence (default: the preset's)")->check(CLI::Range(int64_t(1), int64_t(1) << 24));
     app.add_option("--samples", o.samples, "Samples; with a peer, taken in turn")->check(CLI::Range(1, 1000))->capture_default_str();
     app.add_option("--output", o.output, "Write the results to a file, in Google Benchmark's JSON form");
+    app.add_option("--against", o.against, "Another build's aft: hold this build against it, each sample a fresh start of both");
     o.batches = {least_batch};
     app.fallthrough();
 }
@@ -226,6 +211,7 @@ std::function<std::function<int()>()> add_model_benchmarks(CLI::App &bench, cons
     CLI::App *step = bench.add_subcommand("step", "Whole training steps: tokens/s, share of the FMA peak, memory");
     add_options(*step, *step_options, 2);
     add_peer_options(*step, step_options->peer, "Peer");
+    step->get_option("--against")->excludes(step->get_option("--peer"));
     step->footer("Example: aft bench step --preset enwik8-local-24x256 --batch 2 --peer torch");
     CLI::App *decode = bench.add_subcommand("decode", "Decoding: tokens/s, share of the bound set by reading the weights");
     add_options(*decode, *decode_options, 1);
@@ -235,13 +221,14 @@ std::function<std::function<int()>()> add_model_benchmarks(CLI::App &bench, cons
     // fallthrough() is for the common options; those of bench itself would go unused.
     const auto refuse = [&bench](const CLI::App &app) {
         for (const CLI::Option *option : bench.get_options())
-            if (option->count() > 0 && option->get_group() != "Common") throw UsageError("bench " + app.get_name() + " has no " + option->get_name());
+            if (option->count() > 0 && option->get_group() != "Common")
+                throw UsageError("bench " + app.get_name() + (app.get_option_no_throw(option->get_name()) ? ": give it its " + option->get_name() + " behind its name" : " has no " + option->get_name()));
     };
     return [=, &common]() -> std::function<int()> {
         for (const CLI::App *app : {step, decode})
             if (app->parsed()) refuse(*app);
-        if (step->parsed()) return [=, &common] { return run(*step_options, common, run_step); };
-        if (decode->parsed()) return [=, &common] { return run(*decode_options, common, run_decode); };
+        if (step->parsed()) return [=, &common] { return run(*step_options, common, steps); };
+        if (decode->parsed()) return [=, &common] { return run(*decode_options, common, decodings); };
         return {};
     };
 }

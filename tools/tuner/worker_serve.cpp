@@ -142,12 +142,6 @@ bool gate(const Prepared &p, const KernelTable &candidate, const json &request, 
     return false;
 }
 
-double middle_deviation(const std::vector<double> &values, double middle) {
-    std::vector<double> deviations;
-    for (double v : values) deviations.push_back(std::abs(v - middle));
-    return median(deviations);
-}
-
 // Pairs of samples, incumbent and candidate in alternating order; false when it is stopped as too slow.
 bool time_shape(const Prepared &p, const KernelTable &candidate, const json &request, const std::string &text, ShapeTime &found) {
     const std::string kernel = p.symbol.substr(0, p.symbol.find("__"));
@@ -175,8 +169,8 @@ bool time_shape(const Prepared &p, const KernelTable &candidate, const json &req
     const auto finish = [&] {
         found.seconds = median(times[1]), found.incumbent_seconds = median(times[0]);
         found.spread = middle_deviation(times[1], found.seconds) / found.seconds;
-        found.ratio = median(ratios), found.ratio_spread = middle_deviation(ratios, found.ratio);
-        found.rounds = int(ratios.size());
+        const Ratio ratio = middle_ratio(ratios);
+        found.ratio = ratio.centre, found.ratio_spread = ratio.spread, found.rounds = int(ratio.pairs);
     };
     for (int round = 0; round < rounds; round++) {
         double seconds[2];
@@ -210,8 +204,7 @@ Verdict judge(const Prepared &p, const json &request, const Stage &stage) {
         const bool finished = time_shape(p, candidate, request, shape, found);
         verdict.shapes.push_back(found);
         logs += std::log(found.ratio);
-        // The median's standard error is 1.2533 sigma / sqrt(n), sigma = 1.4826 MAD.
-        const double error = 1.8582 * found.ratio_spread / found.ratio / std::sqrt(double(found.rounds));
+        const double error = Ratio{found.ratio, found.ratio_spread, size_t(found.rounds)}.error();
         variance += error * error;
         if (finished) continue;
         verdict.status = "slow";
