@@ -2,14 +2,14 @@
 #   make demo     installs what is missing, builds, trains a small model for two minutes, evaluates it, writes text
 #   make test     builds and runs all tests            make test-long   what takes longer
 #   make build    leaves the program at build/aft      make install     PREFIX=/usr/local
-# PRESET=debug, asan or tsan (CMakePresets.json) does the same in build-debug, build-asan or build-tsan.
+# PRESET=debug, asan or tsan (CMakePresets.json) does the same in build-debug, build-asan or build-tsan, BUILD=FOLDER in that one.
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 PRESET ?= release
 BUILD = build$(if $(filter-out release,$(PRESET)),-$(PRESET))
-CONFIGURE = cmake --preset $(PRESET) $(FLAGS)
+CONFIGURE = cmake --preset $(PRESET) -B $(BUILD) $(FLAGS)
 
 .PHONY: build test test-long demo install setup clean
 setup:

@@ -22,6 +22,9 @@ using nlohmann::json;
 
 // A median beyond three standard errors is rare by chance; code that moved in memory is worth up to 1 %.
 constexpr double noise_factor = 3, least_difference = 0.01;
+// Of one start: where a call is short, more turns cost little beside starting and preparing.
+constexpr int most_turns = 5;
+constexpr double seconds_of_a_start = 0.5;
 
 struct Duel {
     Measurement ours, theirs;
@@ -82,14 +85,16 @@ std::optional<Duel> hold(const Contest &contest, const AgainstOptions &options, 
                 spdlog::warn("warning: {} is left out: {} build says: {}", contest.name, which ? "the other" : "this", *missing);
                 return std::nullopt;
             }
-        Sample mean[2];
+        Measurement start[2];
         const int first = sample % 2;
-        for (int which : {first, 1 - first, 1 - first, first}) {  // a steady drift adds as much to one as to the other
-            const json answer = programs[which]->ask(run[which]);
-            mean[which].seconds += 0.5 * answer.value("seconds", std::nan("")), mean[which].calls += answer.value("calls", int64_t(0));
-        }
-        if (!std::isfinite(mean[1].seconds) || mean[1].seconds <= 0) throw Error("'" + options.program + "' gives no time for " + contest.name);
-        duel.ours.samples.push_back(mean[0]), duel.theirs.samples.push_back(mean[1]);
+        const double begin = now();
+        for (int turn = 0; turn < most_turns && (turn == 0 || now() - begin < seconds_of_a_start); turn++)
+            for (int which : {first, 1 - first, 1 - first, first}) {  // a steady drift adds as much to one as to the other
+                const json answer = programs[which]->ask(run[which]);
+                start[which].samples.push_back({answer.value("seconds", 0.0), answer.value("calls", int64_t(0))});
+            }
+        if (!(start[1].centre() > 0)) throw Error("'" + options.program + "' gives no time for " + contest.name);
+        duel.ours.samples.push_back({start[0].centre(), start[0].calls()}), duel.theirs.samples.push_back({start[1].centre(), start[1].calls()});
     }
     return duel;
 }
