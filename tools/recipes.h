@@ -9,5 +9,6 @@ struct Recipe {
     std::string name, text;
 };
 const std::vector<Recipe> &recipes();
+const Recipe &find_recipe(const std::string &name);  // throws UsageError, which names those that there are
 
 }  // namespace aft::tool

@@ -57,14 +57,6 @@ void install_signal_handlers() {
     if (hangup.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
 }
 
-const Recipe &find_recipe(const std::string &name) {
-    for (const Recipe &recipe : recipes())
-        if (recipe.name == name) return recipe;
-    std::string known;
-    for (const Recipe &recipe : recipes()) known += (known.empty() ? "" : ", ") + recipe.name;
-    throw UsageError("there is no preset '" + name + "'; there are " + known);
-}
-
 int list_recipes(const Common &common) {
     nlohmann::ordered_json all = nlohmann::ordered_json::array();
     for (const Recipe &recipe : recipes()) {

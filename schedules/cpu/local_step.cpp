@@ -35,9 +35,9 @@ void schedule_push(LocalPush &s, int lanes) {
 }
 
 // In registers: the sums of a tile of channels over all keys. By rows: the sums of a wide tile in L1, to which a few keys are added at a
-// time, so that the ring is read in the order of its addresses. Over the first form, on one Zen 3 core and two, 64 sequences of 256 channels,
-// a window of 32 (4 MB, out of L3): 0.74 and 0.77 of the time of a mixer's step; of 512 (67 MB, out of memory): 0.90 and 0.85; of one
-// sequence: 1.0. Lines asked for 8 keys ahead cost 1.10 and 1.06 of that.
+// time, so that the ring is read in the order of its addresses. A mixer's step of 64 sequences of 256 channels on two Zen 3 cores takes, of the
+// time of the first form, 0.77 with a window of 32 (4 MB, out of L3) and 0.85 with one of 512 (67 MB, out of memory). With lines asked for
+// 8 keys ahead it takes 1.10 and 1.06 of that.
 void schedule_mix(LocalMix &s, const Numbers &n) {
     Var block{"block"}, ci{"ci"}, co{"co"}, task{"task"};
     const int tile = n.vectors * n.lanes;

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "tools/bench/data.h"
-#include "tools/command.h"
 #include "tools/recipes.h"
 
 namespace aft::tool {
@@ -18,14 +17,10 @@ LanguageModel random_model(const ModelConfig &config) {
 }  // namespace
 
 ModelConfig model_of(const std::string &preset, int64_t context) {
-    for (const Recipe &recipe : recipes())
-        if (recipe.name == preset) {
-            RunOptions options;
-            read_toml(options, recipe.text, recipe.name);
-            if (context) options.model.context = context;
-            return options.model;
-        }
-    throw UsageError("there is no preset '" + preset + "': aft train --list names them");
+    RunOptions options;
+    read_toml(options, find_recipe(preset).text, preset);
+    if (context) options.model.context = context;
+    return options.model;
 }
 
 ModelStep::ModelStep(const ModelConfig &config, int64_t batch)
