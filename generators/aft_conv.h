@@ -151,17 +151,16 @@ struct ConvPlain {
     ConvPlain(const ConvSumsInputs &in, WindowForm form, ConvTile tile) : mix(in, form, tile) { out(c, t) = mix.of(c, t); }
 };
 
-// (y, R) of a piece of queries; den by head.
+// y of a piece of queries; den by head.
 struct ConvForward {
     Halide::Var c{"c"}, t{"t"};
-    Halide::Func gated{"gated"}, y{"y"};  // gated: what the results share, so that no store stands between its two uses
+    Halide::Func y{"y"};
     ConvSums mix;
 
     ConvForward(Halide::Func query, Halide::Func den, const ConvHead &head, const ConvSumsInputs &in, WindowForm form, ConvTile tile) : mix(in, form, tile) {
         using namespace Halide;
         const Gate gate(query(inside(c, head.C), t));
-        gated(c, t) = gate.of_ratio(mix.of(c, t), den(head.of(c), t));
-        y(c, t) = Tuple(gated(c, t)[0], gated(c, t)[1]);
+        y(c, t) = gate.of_ratio(mix.of(c, t), den(head.of(c), t));
     }
 };
 
@@ -177,12 +176,12 @@ struct ConvBackward {
 };
 
 struct ConvHeadsInputs {
-    Halide::Func a, b;               // (c, t)
+    Halide::Func a, b;               // (c, t); b may be undefined
     Halide::Func x, y;               // (h, t), or undefined
     Halide::Expr size, first, C, H;  // channels of a head; of the first one, those that lie before channel 0
 };
 
-// sums(h, t) = sum of a b over the head's channels, less x y where there is an x.
+// sums(h, t) = sum of a b, or of a, over the head's channels, less x y where there is an x.
 struct ConvHeads {
     Halide::Var l{"l"}, h{"h"}, t{"t"};
     Halide::RDom r, lane;
@@ -192,7 +191,7 @@ struct ConvHeads {
     ConvHeads(const ConvHeadsInputs &in, ConvGroup group, int lanes) : group(group) {
         using namespace Halide;
         const Expr hh = inside(h, in.H);
-        const auto product = [&](Expr c) { return in.a(c, t) * in.b(c, t); };
+        const auto product = [&](Expr c) { return in.b.defined() ? in.a(c, t) * in.b(c, t) : in.a(c, t); };
         const auto rest = [&](Expr sum) { return in.x.defined() ? sum - in.x(hh, t) * in.y(hh, t) : sum; };
         if (group == ConvGroup::single) {
             sums(h, t) = rest(product(hh));

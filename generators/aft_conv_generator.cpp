@@ -80,22 +80,22 @@ public:
 
 class ConvQueriesGenerator : public ConvGenerator<ConvQueriesGenerator> {
 public:
-    Input<Buffer<float, 2>> output_gradient{"output_gradient"}, query{"query"}, ratio{"ratio"}, den{"den"};
+    Input<Buffer<float, 2>> output_gradient{"output_gradient"}, query{"query"}, output{"output"}, den{"den"};
     Input<Buffer<int32_t, 1>> head{"head"};
     Input<int32_t> group{"group"};
     Input<float> gradient_factor{"gradient_factor"};
-    Output<Func> gradients{"gradients", {Float(32), Float(32), Float(32)}, 2};
+    Output<Func> gradients{"gradients", {Float(32), Float(32), Float(32), Float(32)}, 2};
 
     void generate() {
         const Expr C = query.dim(0).extent(), rows = query.dim(1).extent();
         start_at_zero(query, den);
-        for (auto *x : {&output_gradient, &ratio}) shaped(*x, {C, rows});
+        for (auto *x : {&output_gradient, &output}) shaped(*x, {C, rows});
         den.dim(1).set_extent(rows), shaped(head, {C});
         const ConvHead of_channel{channels(), head, C, den.dim(0).extent()};
         Var c{"c"}, t{"t"};
         Func den_of{"den_of"};
         den_of(c, t) = den(of_channel.of(c), t);
-        WindowQueries queries({output_gradient, query, ratio, den_of, gradient_factor, C});
+        WindowQueries queries({output_gradient, query, output, den_of, gradient_factor, C});
         plan_aft_conv(request()).queries(queries);
         gradients = queries.gradients;
         auto G = queries.gradients.output_buffers()[0];
@@ -143,7 +143,7 @@ public:
     Input<Buffer<float, 2>> query{"query"}, den{"den"};
     Input<Buffer<int32_t, 1>> head{"head"};
     Input<int32_t> group{"group"};
-    Output<Func> y{"y", {Float(32), Float(32)}, 2};
+    Output<Buffer<float, 2>> y{"y"};
     Output<Buffer<float, 1>> state{"state"};
 
     void generate() {
@@ -155,7 +155,7 @@ public:
         plan.forward(conv);
         y = conv.y, state = conv.mix.state;
         columns(conv.mix.state.output_buffer());
-        shaped(conv.y.output_buffers()[0], {C, rows});
+        shaped(y, {C, rows});
     }
 };
 
@@ -180,14 +180,14 @@ public:
     }
 };
 
-// a b summed by head to rows of a pack; with `rest`, to the keys' gradient.
+// a summed by head to rows of a pack; with `rest`, a b to the keys' gradient.
 class ConvHeadsGenerator : public ConvGenerator<ConvHeadsGenerator> {
 public:
     Param<bool> rest{"rest", false};
-    Input<Buffer<float, 2>> a{"a"}, b{"b"};
+    Input<Buffer<float, 2>> a{"a"};
 
     void configure() {
-        if (rest) x_ = add_input<Buffer<float, 2>>("x"), y_ = add_input<Buffer<float, 2>>("y");
+        if (rest) b_ = add_input<Buffer<float, 2>>("b"), x_ = add_input<Buffer<float, 2>>("x"), y_ = add_input<Buffer<float, 2>>("y");
         group_ = add_input<int32_t>("group"), first_ = add_input<int32_t>("first");
         sums_ = add_output<Buffer<float, 2>>("sums");
     }
@@ -195,17 +195,16 @@ public:
     void generate() {
         const Expr C = a.dim(0).extent(), rows = a.dim(1).extent(), H = ceil_div(*first_ + C, *group_);
         start_at_zero(a);
-        shaped(b, {C, rows});
-        if (rest) shaped(*x_, {H, rows}), shaped(*y_, {H, rows}), conv_rows(*x_);
+        if (rest) shaped(*b_, {C, rows}), shaped(*x_, {H, rows}), shaped(*y_, {H, rows}), conv_rows(*x_);
         shaped(*sums_, {H, rows});
         const ConvPlan plan = plan_aft_conv(request());
-        ConvHeads conv({a, b, rest ? Func(*x_) : Func(), rest ? Func(*y_) : Func(), *group_, *first_, C, H}, channels(), plan.lanes);
+        ConvHeads conv({a, rest ? Func(*b_) : Func(), rest ? Func(*x_) : Func(), rest ? Func(*y_) : Func(), *group_, *first_, C, H}, channels(), plan.lanes);
         plan.heads(conv);
         *sums_ = conv.sums;
     }
 
 private:
-    Input<Buffer<float, 2>> *x_ = nullptr, *y_ = nullptr;
+    Input<Buffer<float, 2>> *b_ = nullptr, *x_ = nullptr, *y_ = nullptr;
     Input<int32_t> *group_ = nullptr, *first_ = nullptr;
     Output<Buffer<float, 2>> *sums_ = nullptr;
 };

@@ -66,18 +66,17 @@ struct FullSums {
     }
 };
 
-// (y, R, den) of some queries; sums = (num, den).
+// (y, den) of some queries; sums = (num, den).
 struct FullForward {
     Halide::Var c{"c"}, t{"t"};
     FullSums mix;
-    Halide::Func gated{"gated"}, out{"out"};  // gated: (y, R), which share a division; no store stands between its two uses
+    Halide::Func out{"out"};
 
     FullForward(Halide::Func query, Halide::Expr queries, const FullMixInputs &in, FullTile extents) : mix(in, FullDirection::up, extents) {
         using namespace Halide;
         const auto sum = [&](int part) { return mix.sums(c % full_panel, part, t, c / full_panel); };
         const Gate gate(query(inside(c, in.C), inside(t, queries)));
-        gated(c, t) = gate.of_ratio(sum(0), sum(1));
-        out(c, t) = Tuple(gated(c, t)[0], gated(c, t)[1], sum(1));
+        out(c, t) = Tuple(gate.of_ratio(sum(0), sum(1)), sum(1));
     }
 };
 
@@ -96,8 +95,8 @@ struct FullBackward {
 };
 
 struct FullQueriesInputs {
-    Halide::Func query, ratio, den, output_gradient;  // (c, t)
-    Halide::Expr smallest, gradient_factor, C;
+    Halide::Func query, output, den, output_gradient;  // (c, t)
+    Halide::Expr gradient_factor, C;
 };
 
 // dQ, and the pack (G, G R); G = 0 for the elements of the exact path, ExactRule::backward's comparison.
@@ -107,12 +106,10 @@ struct FullQueries {
 
     explicit FullQueries(const FullQueriesInputs &in) {
         using namespace Halide;
-        const Expr at = inside(c, in.C), R = in.ratio(at, t), d = in.den(at, t), dy = in.output_gradient(at, t);
-        const Gate gate(in.query(at, t));
-        const Expr s = 1.0f / gate.one_plus;
-        const Expr is_exact = d < max(in.smallest, abs(dy) * in.gradient_factor);
-        const Expr G = select(is_exact, 0.0f, times_square(dy, gate.root) * s / select(is_exact, 1.0f, d));
-        alone(c, t) = Tuple(times_square(dy, R, gate.u * s), G, G * R);
+        const Expr at = inside(c, in.C), den = in.den(at, t), dy = in.output_gradient(at, t), y = in.output(at, t);
+        const Expr is_exact = den < least_den(dy, y, in.gradient_factor);
+        const GateBackward back(Gate(in.query(at, t)), dy, y, max(den, 5.42101086e-20f));
+        alone(c, t) = Tuple(back.dQ, select(is_exact, 0.0f, back.G), select(is_exact, 0.0f, back.GR));
         query_gradient(c, t) = alone(c, t)[0];
         const Expr channel = panel * full_panel + l;
         const Tuple pair = alone(inside(channel, in.C), t);

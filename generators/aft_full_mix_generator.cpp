@@ -19,7 +19,7 @@ void tiles_shaped(Tensor &&x) {  // (i, k, tile)
 
 }  // namespace
 
-// query [R, C], pack [panels, L, 2, 16], tiles [R / 12, L, 12], maxima [blocks, C] -> y, R, den [R, C].
+// query [R, C], pack [panels, L, 2, 16], tiles [R / 12, L, 12], maxima [blocks, C] -> y, den [R, C].
 class FullForwardGenerator : public KernelGenerator<FullForwardGenerator> {
 public:
     Input<Buffer<float, 2>> query{"query"};
@@ -27,7 +27,7 @@ public:
     Input<Buffer<float, 3>> tiles{"tiles"};
     Input<Buffer<float, 2>> maxima{"maxima"};
     Input<int32_t> block{"block"}, first{"first"};
-    Output<Func> out{"out", {Float(32), Float(32), Float(32)}, 2};
+    Output<Func> out{"out", {Float(32), Float(32)}, 2};
 
     void generate() {
         const Expr C = query.dim(0).extent(), rows = query.dim(1).extent();
@@ -63,19 +63,19 @@ public:
     }
 };
 
-// query, R, den, dY [L, C] -> dQ [L, C], pack [panels, L, 2, 16] of (G, G R).
+// query, y, den, dY [L, C] -> dQ [L, C], pack [panels, L, 2, 16] of (G, G R).
 class FullQueriesGenerator : public KernelGenerator<FullQueriesGenerator> {
 public:
-    Input<Buffer<float, 2>> query{"query"}, ratio{"ratio"}, den{"den"}, output_gradient{"output_gradient"};
-    Input<float> smallest{"smallest"}, gradient_factor{"gradient_factor"};
+    Input<Buffer<float, 2>> query{"query"}, output{"output"}, den{"den"}, output_gradient{"output_gradient"};
+    Input<float> gradient_factor{"gradient_factor"};
     Output<Buffer<float, 2>> query_gradient{"query_gradient"};
     Output<Buffer<float, 4>> pack{"pack"};
 
     void generate() {
         const Expr C = query.dim(0).extent(), L = query.dim(1).extent();
         start_at_zero(query);
-        for (auto *x : {&ratio, &den, &output_gradient}) shaped(*x, {C, L});
-        FullQueries f({query, ratio, den, output_gradient, smallest, gradient_factor, C});
+        for (auto *x : {&output, &den, &output_gradient}) shaped(*x, {C, L});
+        FullQueries f({query, output, den, output_gradient, gradient_factor, C});
         plan_aft_full_mix(request("queries")).queries(f);
         query_gradient = f.query_gradient, pack = f.pack;
         shaped(query_gradient, {C, L});

@@ -64,14 +64,13 @@ struct WindowKeys {
 };
 
 struct WindowQueriesInputs {
-    Halide::Func output_gradient, query, ratio;  // (c, row)
-    Halide::Func den;                            // the same, for any c of a vector that hangs over the edge: it may belong to a head
+    Halide::Func output_gradient, query, output;  // (c, row)
+    Halide::Func den;                             // the same, for any c of a vector that hangs over the edge: it may belong to a head
     Halide::Expr gradient_factor, C;
 };
 
-// What belongs to a query alone (AFT-conv's too): gradients = (G relative to the query's own maximum, dQ, slack). The slack is the smallest den - limit
-// so far (its t has stride 0), negative if an element is left to the exact path (models/mixers/exact_path.h).
-//   x = 1 / (den op^2), op = 1 + a^2:   G = dY f^2 x op   dQ = dY a R a (x den)     one division
+// What belongs to a query alone (AFT-conv's too): gradients = (G, G R, both relative to the query's own maximum, dQ, slack). The slack is the
+// smallest den - limit so far (its t has stride 0), negative if an element is left to the exact path (models/mixers/exact_path.h).
 struct WindowQueries {
     Halide::Var c{"c"}, t{"t"};
     Halide::Func alone{"alone"}, gradients{"gradients"};
@@ -79,32 +78,27 @@ struct WindowQueries {
     explicit WindowQueries(const WindowQueriesInputs &in) {
         using namespace Halide;
         const Expr at_c = inside(c, in.C), dy = in.output_gradient(at_c, t), den = in.den(c, t);
-        const Expr limit = max(abs(dy) * in.gradient_factor, 5.42101086e-20f);  // 2^-64
-        const Gate gate(in.query(at_c, t));
-        const auto times = strict_product;            // as written: regrouped, x one_plus and x d would be divisions of their own
-        const Expr d = max(den, 5.42101086e-20f);     // 0 where the element is exact in forward; dQ holds there too
-        const Expr x = 1.0f / (d * (gate.one_plus * gate.one_plus));
-        const Expr G = times(times(dy, gate.root), times(gate.root, times(x, gate.one_plus)));
-        const Expr dQ = times(times_square(dy, in.ratio(at_c, t), gate.u), times(x, d));
-        alone(c, t) = Tuple(select(den >= limit, G, 0.0f), dQ, den - limit);
-        gradients(c, t) = Tuple(undef<float>(), undef<float>(), undef<float>());
-        gradients(c, t) = Tuple(alone(c, t)[0], alone(c, t)[1], min(gradients(c, t)[2], alone(c, t)[2]));
+        const Expr y = in.output(at_c, t), limit = least_den(dy, y, in.gradient_factor);
+        const GateBackward back(Gate(in.query(at_c, t)), dy, y, max(den, 5.42101086e-20f));  // den is 0 where the element is exact in forward
+        const Expr held = den >= limit;
+        alone(c, t) = Tuple(select(held, back.G, 0.0f), select(held, back.GR, 0.0f), back.dQ, den - limit);
+        gradients(c, t) = Tuple(undef<float>(), undef<float>(), undef<float>(), undef<float>());
+        gradients(c, t) = Tuple(alone(c, t)[0], alone(c, t)[1], alone(c, t)[2], min(gradients(c, t)[3], alone(c, t)[3]));
     }
 };
 
-// Queries that a piece of keys meets: (G, -G R), from G relative to `own` to one relative to the keys' `maximum`. Pack row p is row
+// Queries that a piece of keys meets: (G, -G R), from those relative to `own` to those relative to the keys' `maximum`. Pack row p is row
 // p - missing.
 struct WindowQueryPack {
     Halide::Var l{"l"}, part{"part"}, p{"p"}, panel{"panel"}, c{"c"};
-    Halide::Func rescale{"rescale"}, scaled{"scaled"}, pack{"pack"};
+    Halide::Func rescale{"rescale"}, pack{"pack"};
 
-    WindowQueryPack(Halide::Func G, Halide::Func ratio, Halide::Func maximum, Halide::Func own, Halide::Expr missing, Halide::Expr rows, Halide::Expr C) {
+    WindowQueryPack(Halide::Func G, Halide::Func GR, Halide::Func maximum, Halide::Func own, Halide::Expr missing, Halide::Expr rows, Halide::Expr C) {
         using namespace Halide;
         const Expr row = p - missing, at = clamp(likely(row), 0, rows - 1), channel = inside(panel * window_panel + l, C);
         const Expr exists = likely(row >= 0 && row < rows) && likely(panel * window_panel + l < C);
         rescale(c) = exp_clamped(min(maximum(c) - own(c), 0.0f));
-        scaled(l, p, panel) = select(exists, G(channel, at) * rescale(channel), 0.0f);
-        pack(l, part, p, panel) = select(part == 0, scaled(l, p, panel), -scaled(l, p, panel) * ratio(channel, at));
+        pack(l, part, p, panel) = select(exists, select(part == 0, G(channel, at), -GR(channel, at)) * rescale(channel), 0.0f);
     }
 };
 
@@ -161,10 +155,10 @@ struct WindowMix {
     }
 };
 
-// (y, R, den) of a piece of queries; sums = (num, den).
+// (y, den) of a piece of queries; sums = (num, den).
 struct WindowForward {
     Halide::Var c{"c"}, t{"t"};
-    Halide::Func gated{"gated"}, y{"y"};  // gated: what the results share, so that no store stands between its two uses
+    Halide::Func gated{"gated"}, y{"y"};  // gated: made before a result is stored
     WindowMix mix;
 
     WindowForward(Halide::Func query, const WindowMixInputs &in, WindowForm form, WindowTile extents) : mix(in, form, extents) {
@@ -172,8 +166,8 @@ struct WindowForward {
         const Expr l = c % window_panel, panel = c / window_panel;
         const Expr num = mix.sums(l, 0, t, panel), den = mix.sums(l, 1, t, panel);
         const Gate gate(query(inside(c, in.C), inside(t, in.rows)));
-        gated(c, t) = gate.of_ratio(num, den);
-        y(c, t) = Tuple(gated(c, t)[0], gated(c, t)[1], den);
+        gated(c, t) = Tuple(gate.of_ratio(num, den), den);
+        y(c, t) = Tuple(gated(c, t)[0], gated(c, t)[1]);
     }
 };
 

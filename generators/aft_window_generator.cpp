@@ -42,18 +42,18 @@ public:
 
 class WindowQueriesGenerator : public KernelGenerator<WindowQueriesGenerator> {
 public:
-    Input<Buffer<float, 2>> output_gradient{"output_gradient"}, query{"query"}, ratio{"ratio"}, den{"den"};
+    Input<Buffer<float, 2>> output_gradient{"output_gradient"}, query{"query"}, output{"output"}, den{"den"};
     Input<float> gradient_factor{"gradient_factor"};
-    Output<Func> gradients{"gradients", {Float(32), Float(32), Float(32)}, 2};
+    Output<Func> gradients{"gradients", {Float(32), Float(32), Float(32), Float(32)}, 2};
 
     void generate() {
         const Expr C = query.dim(0).extent(), rows = query.dim(1).extent();
         start_at_zero(query);
-        for (auto *x : {&output_gradient, &ratio, &den}) shaped(*x, {C, rows});
+        for (auto *x : {&output_gradient, &output, &den}) shaped(*x, {C, rows});
         Var c{"c"}, t{"t"};
         Func den_of{"den_of"};
         den_of(c, t) = den(inside(c, C), t);
-        WindowQueries window({output_gradient, query, ratio, den_of, gradient_factor, C});
+        WindowQueries window({output_gradient, query, output, den_of, gradient_factor, C});
         plan_aft_window(request("stream")).queries(window);
         gradients = window.gradients;
         shaped(window.gradients.output_buffers()[0], {C, rows});
@@ -62,7 +62,7 @@ public:
 
 class WindowQueryPackGenerator : public KernelGenerator<WindowQueryPackGenerator> {
 public:
-    Input<Buffer<float, 2>> G{"G"}, ratio{"ratio"};
+    Input<Buffer<float, 2>> G{"G"}, GR{"GR"};
     Input<Buffer<float, 1>> maximum{"maximum"}, own{"own"};
     Input<int32_t> missing{"missing"};
     Output<Buffer<float, 4>> pack{"pack"};
@@ -70,8 +70,8 @@ public:
     void generate() {
         const Expr C = G.dim(0).extent(), rows = G.dim(1).extent();
         start_at_zero(G);
-        shaped(ratio, {C, rows}), shaped(maximum, {C}), shaped(own, {C});
-        WindowQueryPack window(G, ratio, maximum, own, missing, rows, C);
+        shaped(GR, {C, rows}), shaped(maximum, {C}), shaped(own, {C});
+        WindowQueryPack window(G, GR, maximum, own, missing, rows, C);
         plan_aft_window(request()).query_pack(window);
         pack = window.pack;
         pack_shaped(window.pack.output_buffer());
@@ -101,7 +101,7 @@ public:
     Input<Halide::Buffer<float, 3>> before_state{"before_state"}, after_state{"after_state"};
     Input<Halide::Buffer<float, 1>> scale_low{"scale_low"}, scale_high{"scale_high"};
     Input<int32_t> before{"before"}, after{"after"};
-    Output<Func> y{"y", {Float(32), Float(32), Float(32)}, 2};
+    Output<Func> y{"y", {Float(32), Float(32)}, 2};
     Output<Halide::Buffer<float, 3>> state{"state"};
 
     void generate() {
@@ -143,7 +143,7 @@ public:
         Func source{"source"};
         source(p) = far(clamp(p - missing, 0, far.dim(0).extent() - 1));
         WindowMixInputs in{pack, tiles, {}, source, before_state, after_state, scale_low, scale_high, rows, C, before, after};
-        const WindowPlan plan = plan_aft_window(request("mix"));
+        const WindowPlan plan = plan_aft_window(request("mix_back"));
         WindowBackward window(keys, value, in, form, plan.tile);
         plan.backward(window);
         gradient = window.gradient, state = window.mix.state;

@@ -31,8 +31,7 @@ public:
     }
     // The same for its value `part`, if there are several, and for a turn of the loop over `of` around them.
     void stores(const Halide::Func &made, int part, const Halide::VarOrRVar &var, int turns, const Halide::VarOrRVar &of) {
-        const std::string buffer = made.outputs() == 1 ? made.name() : made.name() + "." + std::to_string(part);
-        requests_.push_back({.made = made.name(), .var = var.name(), .of = of.name(), .buffer = buffer, .turns = turns, .stores = true});
+        requests_.push_back({.made = made.name(), .var = var.name(), .of = of.name(), .buffer = value_of(made, part), .turns = turns, .stores = true});
     }
     // The same for what another function of these loops stores, asked for as this core's own (prefetchw, where the target has it): a stream
     // that only writes then does not wait for its lines.
@@ -44,9 +43,8 @@ public:
     void loads_rows_on(const Halide::Func &made, const Halide::VarOrRVar &var, const std::string &buffer, int rows) {
         requests_.push_back({.made = made.name(), .var = var.name(), .of = var.name(), .buffer = buffer, .rows = rows});
     }
-    void stores_rows_on(const Halide::Func &made, const Halide::VarOrRVar &var, int rows) {
-        requests_.push_back({.made = made.name(), .var = var.name(), .of = var.name(), .buffer = made.name(), .rows = rows, .stores = true});
-    }
+    void stores_rows_on(const Halide::Func &made, const Halide::VarOrRVar &var, int rows) { stores_rows_on(made, made.name(), var, rows); }
+    void stores_rows_on(const Halide::Func &made, int part, const Halide::VarOrRVar &var, int rows) { stores_rows_on(made, value_of(made, part), var, rows); }
     // The loops over `var` that make `made` read the same lines of `buffer`, side by side, in each turn of the loop over `pass` of `outer`:
     // those that the next turn of the loop over `of` (of `outer` too) will read, `lines` of them a turn, on and on through the passes. So
     // memory is read at an even pace during all of them, and not in the first one only.
@@ -55,6 +53,11 @@ public:
     }
 
 private:
+    static std::string value_of(const Halide::Func &made, int part) { return made.outputs() == 1 ? made.name() : made.name() + "." + std::to_string(part); }
+    void stores_rows_on(const Halide::Func &made, const std::string &buffer, const Halide::VarOrRVar &var, int rows) {
+        requests_.push_back({.made = made.name(), .var = var.name(), .of = var.name(), .buffer = buffer, .rows = rows, .stores = true});
+    }
+
     struct Request {
         std::string made, var, of, buffer;
         int turns = 0, rows = 0;

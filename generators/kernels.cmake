@@ -145,11 +145,11 @@ aft_kernel(local_step_mix_f32 GENERATOR local_step:mix
 
 # --- aft_full_mix: the products of AFT-full in register tiles (generators/aft_full_mix.h)
 aft_kernel(aft_full_forward_f32 GENERATOR aft_full_mix:forward
-           ARGUMENTS "const Tensor &query, const Tensor &pack, const Tensor &tiles, const Tensor &maxima, int32_t block, int32_t first, Tensor &output, Tensor &ratio, Tensor &den")
+           ARGUMENTS "const Tensor &query, const Tensor &pack, const Tensor &tiles, const Tensor &maxima, int32_t block, int32_t first, Tensor &output, Tensor &den")
 aft_kernel(aft_full_backward_f32 GENERATOR aft_full_mix:backward
            ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &pack, const Tensor &tiles, const Tensor &maxima, int32_t block, int32_t first, Tensor &key_gradient, Tensor &value_gradient")
 aft_kernel(aft_full_queries_f32 GENERATOR aft_full_mix:queries
-           ARGUMENTS "const Tensor &query, const Tensor &ratio, const Tensor &den, const Tensor &output_gradient, float smallest, float gradient_factor, Tensor &query_gradient, Tensor &pack")
+           ARGUMENTS "const Tensor &query, const Tensor &output, const Tensor &den, const Tensor &output_gradient, float gradient_factor, Tensor &query_gradient, Tensor &pack")
 aft_kernel(aft_full_tiles_f32 GENERATOR aft_full_mix:tiles ARGUMENTS "const Tensor &weights, Tensor &tiles")
 aft_kernel(aft_full_column_tiles_f32 GENERATOR aft_full_mix:tiles PARAMS columns=true ARGUMENTS "const Tensor &weights, Tensor &tiles")
 
@@ -163,12 +163,12 @@ aft_kernel(aft_window_range_f32 GENERATOR aft_window:range
 aft_kernel(aft_window_keys_f32 GENERATOR aft_window:keys
            ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &maximum, int32_t missing, Tensor &pack")
 aft_kernel(aft_window_queries_f32 GENERATOR aft_window:queries
-           ARGUMENTS "const Tensor &output_gradient, const Tensor &query, const Tensor &ratio, const Tensor &den, float gradient_factor, Tensor &shares, Tensor &query_gradient, Tensor &slack")
+           ARGUMENTS "const Tensor &output_gradient, const Tensor &query, const Tensor &output, const Tensor &den, float gradient_factor, Tensor &shares, Tensor &ratio_shares, Tensor &query_gradient, Tensor &slack")
 aft_kernel(aft_window_query_pack_f32 GENERATOR aft_window:query_pack
-           ARGUMENTS "const Tensor &shares, const Tensor &ratio, const Tensor &maximum, const Tensor &own, int32_t missing, Tensor &pack")
+           ARGUMENTS "const Tensor &shares, const Tensor &ratio_shares, const Tensor &maximum, const Tensor &own, int32_t missing, Tensor &pack")
 foreach (form causal both)
     aft_kernel(aft_window_${form}_forward_f32 GENERATOR aft_window:forward PARAMS form=${form}
-               ARGUMENTS "const Tensor &query, const Tensor &pack, const Tensor &tiles, const Tensor &far, const Tensor &before_state, const Tensor &after_state, const Tensor &scale_low, const Tensor &scale_high, int32_t before, int32_t after, Tensor &y, Tensor &ratio, Tensor &den, Tensor &state")
+               ARGUMENTS "const Tensor &query, const Tensor &pack, const Tensor &tiles, const Tensor &far, const Tensor &before_state, const Tensor &after_state, const Tensor &scale_low, const Tensor &scale_high, int32_t before, int32_t after, Tensor &y, Tensor &den, Tensor &state")
 endforeach ()
 foreach (form reversed both)
     aft_kernel(aft_window_${form}_backward_f32 GENERATOR aft_window:backward PARAMS form=${form}
@@ -192,27 +192,28 @@ aft_kernel(aft_window_apply_f32 GENERATOR aft_window:apply
 
 # --- aft_conv: AFT-conv in one dimension (generators/aft_conv.h)
 set(conv_groups "single:group == 1" "uniform:group % 16 == 0" ragged)  # how channels share heads
-set(conv_whole_groups "single:group == 1" "uniform:group % 16 == 0 && a.size(1) == group * sums.size(1)" ragged)
+set(conv_shared_groups "uniform:group % 16 == 0 && a.size(1) == group * sums.size(1)" ragged)
+set(conv_whole_groups "single:group == 1" ${conv_shared_groups})
 set(conv_sums "const Tensor &pack, const Tensor &taps, const Tensor &far, const Tensor &before, const Tensor &after, const Tensor &scale, int32_t window")
 aft_kernel(aft_conv_values_f32 GENERATOR aft_conv:values VARIANTS ${conv_groups}
            ARGUMENTS "const Tensor &key, const Tensor &value, const Tensor &maximum, const Tensor &head, int32_t group, Tensor &weights, Tensor &pack")
 aft_kernel(aft_conv_carry_f32 GENERATOR aft_conv:carry ARGUMENTS "const Tensor &rows, const Tensor &scale, Tensor &carried")
 aft_kernel(aft_conv_total_f32 GENERATOR aft_conv:total ARGUMENTS "const Tensor &pack, Tensor &total")
 aft_kernel(aft_conv_queries_f32 GENERATOR aft_conv:queries VARIANTS ${conv_groups}
-           ARGUMENTS "const Tensor &output_gradient, const Tensor &query, const Tensor &ratio, const Tensor &den, const Tensor &head, int32_t group, float gradient_factor, Tensor &scaled, Tensor &query_gradient, Tensor &slack")
+           ARGUMENTS "const Tensor &output_gradient, const Tensor &query, const Tensor &output, const Tensor &den, const Tensor &head, int32_t group, float gradient_factor, Tensor &shares, Tensor &ratio_shares, Tensor &query_gradient, Tensor &slack")
 foreach (form causal reversed both)
     aft_kernel(aft_conv_${form}_sums_f32 GENERATOR aft_conv:sums PARAMS form=${form} ARGUMENTS "${conv_sums}, int32_t rows, Tensor &sums, Tensor &state")
 endforeach ()
 foreach (form causal both)
     aft_kernel(aft_conv_${form}_forward_f32 GENERATOR aft_conv:forward PARAMS form=${form} VARIANTS ${conv_groups}
-               ARGUMENTS "${conv_sums}, const Tensor &query, const Tensor &den, const Tensor &head, int32_t group, Tensor &y, Tensor &ratio, Tensor &state")
+               ARGUMENTS "${conv_sums}, const Tensor &query, const Tensor &den, const Tensor &head, int32_t group, Tensor &y, Tensor &state")
 endforeach ()
 foreach (form reversed both)
     aft_kernel(aft_conv_${form}_backward_f32 GENERATOR aft_conv:backward PARAMS form=${form} VARIANTS ${conv_groups}
                ARGUMENTS "${conv_sums}, const Tensor &weights, const Tensor &head, int32_t group, Tensor &value_gradient, Tensor &state")
 endforeach ()
-aft_kernel(aft_conv_heads_f32 GENERATOR aft_conv:heads VARIANTS ${conv_whole_groups}
-           ARGUMENTS "const Tensor &a, const Tensor &b, int32_t group, int32_t first, Tensor &sums")
+aft_kernel(aft_conv_heads_f32 GENERATOR aft_conv:heads VARIANTS ${conv_shared_groups}
+           ARGUMENTS "const Tensor &a, int32_t group, int32_t first, Tensor &sums")
 aft_kernel(aft_conv_key_gradient_f32 GENERATOR aft_conv:heads PARAMS rest=true VARIANTS ${conv_whole_groups}
            ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &x, const Tensor &y, int32_t group, int32_t first, Tensor &sums")
 aft_kernel(aft_conv_filter_f32 GENERATOR aft_conv:filter ARGUMENTS "const Tensor &keys, const Tensor &queries, float sign, Tensor &products")

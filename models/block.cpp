@@ -51,7 +51,8 @@ Block::Block(const ModelConfig &config, const ParameterSet &p, int64_t index, co
 
 int64_t Block::saved_floats(const ModelConfig &config) {
     const int64_t C = config.channels, keys = config.mixer == MixerKind::conv ? config.head_count() : C;
-    return 5 * C + (2 * C + keys) + 2 * config.hidden_size() + 4 + (config.output_projection ? C : 0);
+    const bool keeps_mixed = config.output_projection || config.mixer != MixerKind::simple;
+    return 5 * C + (2 * C + keys) + 2 * config.hidden_size() + 4 + (keeps_mixed ? C : 0);
 }
 
 // The fused projection [B * T, query | key | value] as three views.
@@ -93,17 +94,16 @@ void Block::forward(const Tensor &x, Tensor &y, int64_t B, int64_t T, const Drop
 
     s.middle = arena.allocate({R, C});
     s.normed2 = arena.allocate({R, C});
-    if (config_.output_projection) s.mixed = arena.allocate({R, C});  // the output layer's weight gradient wants it
-    const bool keep = config_.output_projection;
+    // What backward, or the output layer's weight gradient, reads again; else it stands where the norm writes later.
+    s.mixed = config_.output_projection || mixer_.reads_output() ? arena.allocate({R, C}) : s.normed2;
     {
         // The mixer keeps its own part in the arena, so its output is allocated first, above what is kept.
-        Tensor mixed = keep ? s.mixed : s.normed2;  // normed2 is free until the norm writes it
-        Tensor shaped = mixed.reshape({B, T, C});
+        Tensor mixed = s.mixed, shaped = mixed.reshape({B, T, C});
         mixer_.forward(views(s.fused, B, T), shaped, s.mixer, arena);
         look(probe, name_, "mixer output", mixed);
         const ArenaScope scope(arena);
         Tensor branch = mixed;
-        if (keep) {
+        if (config_.output_projection) {
             branch = arena.allocate({R, C});
             output_.forward(mixed, branch, arena);
         }
@@ -149,7 +149,7 @@ void Block::backward(const Saved &s, const Tensor &y_gradient, Tensor &x_gradien
     MixerTensors gradient = views(fused_gradient, B, T);
     gradient.position_bias = gradients_.position_bias, gradient.bias_u = gradients_.bias_u, gradient.bias_v = gradients_.bias_v;
     gradient.filter = gradients_.filter, gradient.gamma = gradients_.gamma, gradient.beta = gradients_.beta;
-    mixer_.backward(views(s.fused, B, T), s.mixer, branch.reshape({B, T, C}), gradient, arena);
+    mixer_.backward(views(s.fused, B, T), s.mixed.reshape({B, T, C}), s.mixer, branch.reshape({B, T, C}), gradient, arena);
     look(probe, name_, "gradient of the mixer projections", fused_gradient);
     fused_.parameters_backward(s.normed1, fused_gradient);
     Tensor normed_gradient = arena.allocate({R, C});

@@ -104,7 +104,7 @@ TensorMap run_mixer(const TensorMap &inputs, const Settings &settings) {
         (gradient.*member).fill(0);  // gradients of parameters are added to
         results[std::string(name) + "_gradient"] = gradient.*member;
     }
-    mixer->backward(in, saved, output_gradient, gradient, arena);
+    mixer->backward(in, output, saved, output_gradient, gradient, arena);
     return results;
 }
 

@@ -55,9 +55,13 @@ public:
     virtual void forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, Arena &arena) const = 0;
 
     /// Gradients of `in`: query, key and value are overwritten, parameters are added to (+=). Tensors of `gradient`
-    /// are given by the caller with the shapes of `in`; an undefined parameter gradient is skipped.
-    virtual void backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient,
+    /// are given by the caller with the shapes of `in`; an undefined parameter gradient is skipped. `output` is what forward
+    /// made: the caller mostly keeps it for the layer that follows, so forward does not keep the same numbers again.
+    /// Throws Error if it has another shape than the value. AFT-simple does not read it (reads_output).
+    virtual void backward(const MixerTensors &in, const Tensor &output, const MixerSaved &saved, const Tensor &output_gradient,
                           MixerTensors &gradient, Arena &arena) const = 0;
+    /// Whether backward reads `output`; else it may be undefined or overwritten by then.
+    virtual bool reads_output() const { return true; }
 
     /// Decoding, causal only. A state before the first token, for `batch` sequences of at most `length` tokens.
     virtual MixerState start(const MixerTensors &parameters, int64_t batch, int64_t channels, int64_t length) const = 0;

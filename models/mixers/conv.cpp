@@ -18,14 +18,15 @@ namespace {
 
 constexpr int64_t widest_unit = 512;  // channels
 
-enum Kept { ratio, den, maxima, facts };  // MixerSaved; facts: spreads of K and w, max |V|
+enum Kept { den, maxima, facts };  // MixerSaved; facts: spreads of K and w, max |V|
 
 class ConvMixer : public Mixer {
 public:
     explicit ConvMixer(const MixerOptions &options) : Mixer(options) {}
 
     void forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, Arena &arena) const override;
-    void backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) const override;
+    void backward(const MixerTensors &in, const Tensor &output, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient,
+                  Arena &arena) const override;
 
     MixerState start(const MixerTensors &parameters, int64_t batch, int64_t channels, int64_t length) const override {
         if (!options_.causal) throw Error("decoding needs a causal mixer: a bidirectional one sees the future");
@@ -142,7 +143,7 @@ void ConvMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &save
     const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2), H = in.key.size(2), group = C / H;
     const ConvFilterTaps filter(in, causal);
     const Cut cut(B, T, C, 64, widest_unit);
-    saved.tensors = {arena.allocate({B, T, C}), arena.allocate({B, T, H}), arena.allocate({cut.pieces, B, H}), arena.allocate({3}, DType::f64)};
+    saved.tensors = {arena.allocate({B, T, H}), arena.allocate({cut.pieces, B, H}), arena.allocate({3}, DType::f64)};
     ArenaScope scope(arena);
     const Reach reach(filter, true);
     const Heads heads(cut, group, arena);
@@ -155,7 +156,7 @@ void ConvMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &save
     cut.each([&](int64_t g, const Cut::Unit &unit) {
         const Part part(unit, group);
         const Tensor query = part.of(in.query), key = part.keys(in.key), value = part.of(in.value), m = part.maxima(saved.tensors[maxima]);
-        const Tensor y = part.of(output), R = part.of(saved.tensors[ratio]), d = part.keys(saved.tensors[den]), head = part.channels(heads.of_channel);
+        const Tensor y = part.of(output), d = part.keys(saved.tensors[den]), head = part.channels(heads.of_channel);
         const Walk walk{cut, reach, causal, memory.by_head(g, part), memory.by_channel(g, part), m, head.data<int32_t>()};
         const ConvSum &weights = walk.heads, &values = walk.channels;
         const auto pack = [&](int64_t first, int64_t last, int64_t I, int64_t p) {
@@ -172,11 +173,11 @@ void ConvMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &save
                                                                                              weights.scale, int32_t(reach.taps), int32_t(t1 - t0), den_out, next);
             if (!heads.whole) d.slice(0, t0, t1).slice(1, part.first_own(), part.heads()).copy_from(den_out.slice(1, part.first_own(), part.heads()));
 
-            Tensor y_out = y.slice(0, t0, t1), R_out = R.slice(0, t0, t1);
+            Tensor y_out = y.slice(0, t0, t1);
             next = walk.next(values, I);
             (causal ? kernels().aft_conv_causal_forward_f32 : kernels().aft_conv_both_forward_f32)(values.pack, values.taps, values.far, walk.before(values, I), walk.after(values, I),
                                                                                                    values.scale, int32_t(reach.taps), query.slice(0, t0, t1), den_out, head,
-                                                                                                   int32_t(group), y_out, R_out, next);
+                                                                                                   int32_t(group), y_out, next);
         }
     });
     double *fact = saved.tensors[facts].data<double>();
@@ -184,7 +185,7 @@ void ConvMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &save
     fact[1] = filter.spread;
     const ExactRule exact = rule(saved, cut);
     if (exact.forward(exact.least_den, 0))
-        exact_forward({in.query, in.key, in.value, causal}, ConvBias(filter, nullptr), exact, output, saved.tensors[ratio], saved.tensors[den]);
+        exact_forward({in.query, in.key, in.value, causal}, ConvBias(filter, nullptr), exact, output, saved.tensors[den]);
 }
 
 // dK of heads that lie in several units: the sum of what each unit has.
@@ -200,7 +201,9 @@ void add_shares(const Cut &cut, int64_t group, const Tensor &shares, const Tenso
     });
 }
 
-void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) const {
+void ConvMixer::backward(const MixerTensors &in, const Tensor &output, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient,
+                         Arena &arena) const {
+    check_mixer_output(in, output);
     const bool causal = options_.causal;
     const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2), H = in.key.size(2), group = C / H;
     const ConvFilterTaps filter(in, causal);
@@ -222,7 +225,7 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
         const Part part(unit, group);
         const int64_t block = unit.c0 / cut.channels, W = part.width(), n_heads = part.heads();
         const Tensor query = part.of(in.query), key = part.keys(in.key), value = part.of(in.value), m = part.maxima(saved.tensors[maxima]), head = part.channels(heads.of_channel);
-        const Tensor dy = part.of(output_gradient), R = part.of(saved.tensors[ratio]), d = part.keys(saved.tensors[den]);
+        const Tensor dy = part.of(output_gradient), y = part.of(output), d = part.keys(saved.tensors[den]);
         const Tensor dQ = part.of(gradient.query), dV = part.of(gradient.value);
         const Tensor dK = heads.whole ? part.keys(gradient.key) : shares.select(0, block).select(0, unit.b).slice(1, 0, n_heads);
         const Walk walk{cut, reach, causal, memory.by_head(g, part), memory.by_channel(g, part), m, head.data<int32_t>()};
@@ -230,10 +233,12 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
         slack.fill(1);
         const Tensor slack_so_far = slack.repeat(0, T);
         const auto pack = [&](int64_t first, int64_t last, int64_t, int64_t p) {
-            Tensor G = walk.channels.rows(p, p + last - first), GR = walk.heads.rows(p, p + last - first), dq = dQ.slice(0, first, last), least = slack_so_far.slice(0, first, last);
-            const Tensor r = R.slice(0, first, last);
-            kernels().aft_conv_queries_f32(dy.slice(0, first, last), query.slice(0, first, last), r, d.slice(0, first, last), head, int32_t(group), exact.gradient_factor, G, dq, least);
-            kernels().aft_conv_heads_f32(G, r, int32_t(group), int32_t(part.elsewhere()), GR);
+            Tensor G = walk.channels.rows(p, p + last - first), sums_of_GR = walk.heads.rows(p, p + last - first);
+            // By channel it stands where e V of the keys will; a head a channel: where it stays.
+            Tensor GR = group == 1 ? sums_of_GR : memory.other(1, g, last - first, W).slice(1, 0, W), dq = dQ.slice(0, first, last), least = slack_so_far.slice(0, first, last);
+            kernels().aft_conv_queries_f32(dy.slice(0, first, last), query.slice(0, first, last), y.slice(0, first, last), d.slice(0, first, last), head, int32_t(group),
+                                           exact.gradient_factor, G, GR, dq, least);
+            if (group != 1) kernels().aft_conv_heads_f32(GR, int32_t(group), int32_t(part.elsewhere()), sums_of_GR);
         };
         Tensor by_head, by_channel;
         if (wants_filter) {
@@ -283,7 +288,7 @@ void ConvMixer::backward(const MixerTensors &in, const MixerSaved &saved, const 
         });
     if (std::ranges::count(leaves_elements, 0) != cut.groups) {
         ConvBias bias(filter, wants_filter ? &dw : nullptr);
-        exact_backward({in.query, in.key, in.value, causal}, bias, exact, output_gradient, saved.tensors[den], gradient.key, gradient.value);
+        exact_backward({in.query, in.key, in.value, causal}, bias, exact, output, output_gradient, saved.tensors[den], gradient);
     }
     if (wants_filter) filter.add_gradient(in, dw, gradient);
 }

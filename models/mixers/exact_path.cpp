@@ -17,6 +17,9 @@ constexpr int64_t keys_a_task = 64;
 const float *at(const Tensor &x, int64_t b, int64_t t) { return x.data() + b * x.stride(0) + t * x.stride(1); }
 float *row_of(Tensor &x, int64_t b, int64_t t) { return x.data() + b * x.stride(0) + t * x.stride(1); }
 
+// R = y / sigma(Q). Where y is 0, R may be too small to see in it.
+double ratio_of(double y, double query) { return y == 0 ? 0 : y * (1 + std::exp(-query)); }
+
 double sigmoid(double x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); }
 
 // One exact element: its weights are p[t'] = exp(K[t'] + w[t'] - top) / den.
@@ -172,23 +175,24 @@ ExactRule::ExactRule(int64_t B, int64_t T, int64_t C, double key_spread, double 
     gradient_factor = float(std::min(1e38, double(B) * double(T) * double(C) * lost * std::max(1.0, largest_value) / allowed));
 }
 
-bool ExactRule::backward(float den, float output_gradient) const {
-    return den < std::max(smallest, std::abs(output_gradient) * gradient_factor);
+bool ExactRule::backward(float den, float output_gradient, float output) const {
+    const float size = std::abs(output_gradient);
+    return den < std::max(smallest, size * gradient_factor) || (size > large_gradient && std::abs(output) < 0x1p-126f);
 }
 
-bool ExactRule::forward(float den, float ratio) const {
+bool ExactRule::forward(float den, double ratio) const {
     // Comparisons with NaN are false: the NaN of a diverged run passes through instead of taking the slow path everywhere.
     if (!(den < forward_limit_)) return false;
-    return den < smallest || forward_loss_ > 0x1p-20 * std::abs(double(ratio)) * den;
+    return den < smallest || forward_loss_ > 0x1p-20 * std::abs(ratio) * den;
 }
 
-int64_t exact_forward(const ExactProblem &in, const PairBias &bias, const ExactRule &rule, Tensor &output, Tensor &ratio, Tensor &den) {
+int64_t exact_forward(const ExactProblem &in, const PairBias &bias, const ExactRule &rule, Tensor &output, Tensor &den) {
     const Sizes n(in, bias);
     int64_t count = 0;
     const auto is_exact = [&](int64_t b, int64_t t, const auto &found) {
-        const float *d = at(den, b, t), *r = at(ratio, b, t);
+        const float *d = at(den, b, t), *y = at(output, b, t), *query = at(in.query, b, t);
         for (int64_t c = 0; c < n.C; c++)
-            if (rule.forward(d[n.den(den, c)], r[c])) found(c);
+            if (rule.forward(d[n.den(den, c)], ratio_of(y[c], query[c]))) found(c);
     };
     each_block(in, bias, is_exact, [&](Block &block) {
         count += int64_t(block.elements.size());
@@ -199,7 +203,6 @@ int64_t exact_forward(const ExactProblem &in, const PairBias &bias, const ExactR
                 const int64_t t = block.w.times[row];
                 normalise(*e, K.data(), V.data(), block.w.row(row, n.head(c)), block.w.keys(row));
                 row_of(output, b, t)[c] = float(sigmoid(at(in.query, b, t)[c]) * e->ratio);
-                row_of(ratio, b, t)[c] = float(e->ratio);
             }
         });
         // Channels may share a denominator; those that it leaves exact without need are so in backward only.
@@ -209,13 +212,13 @@ int64_t exact_forward(const ExactProblem &in, const PairBias &bias, const ExactR
     return count;
 }
 
-void exact_backward(const ExactProblem &in, PairBias &bias, const ExactRule &rule, const Tensor &output_gradient, const Tensor &den,
-                    Tensor &key_gradient, Tensor &value_gradient) {
+void exact_backward(const ExactProblem &in, PairBias &bias, const ExactRule &rule, const Tensor &output, const Tensor &output_gradient, const Tensor &den,
+                    MixerTensors &gradient) {
     const Sizes n(in, bias);
     const auto is_exact = [&](int64_t b, int64_t t, const auto &found) {
-        const float *d = at(den, b, t), *dy = at(output_gradient, b, t);
+        const float *d = at(den, b, t), *dy = at(output_gradient, b, t), *y = at(output, b, t);
         for (int64_t c = 0; c < n.C; c++)
-            if (rule.backward(d[n.den(den, c)], dy[c])) found(c);
+            if (rule.backward(d[n.den(den, c)], dy[c], y[c])) found(c);
     };
     each_block(in, bias, is_exact, [&](Block &block) {
         count_exact_elements(std::ranges::count_if(block.elements, [&](const Element &e) {
@@ -232,7 +235,9 @@ void exact_backward(const ExactProblem &in, PairBias &bias, const ExactRule &rul
                 const int64_t t = block.w.times[row], keys = block.w.keys(row);
                 const double *w = block.w.row(row, n.head(c));
                 normalise(*e, K.data(), V.data(), w, keys);
-                e->ratio_gradient = sigmoid(at(in.query, b, t)[c]) * at(output_gradient, b, t)[c];
+                const double query = at(in.query, b, t)[c];
+                e->ratio_gradient = sigmoid(query) * at(output_gradient, b, t)[c];
+                row_of(gradient.query, b, t)[c] = float(e->ratio_gradient * e->ratio * sigmoid(-query));
                 for (int64_t k = 0; k < keys; k++) {
                     const double share = std::exp(K[size_t(k)] + w[k] - e->top) / e->den * e->ratio_gradient;
                     dV[size_t(k)] += share;
@@ -240,12 +245,12 @@ void exact_backward(const ExactProblem &in, PairBias &bias, const ExactRule &rul
                 }
             }
             for (int64_t k = 0; k < n.T; k++) {
-                float &v = row_of(value_gradient, b, k)[c];
+                float &v = row_of(gradient.value, b, k)[c];
                 v = float(v + dV[size_t(k)]);
                 if (shared) {
                     head_sums[size_t((b * n.C + c) * n.T + k)] = dK[size_t(k)];
                 } else {
-                    float &x = row_of(key_gradient, b, k)[c];
+                    float &x = row_of(gradient.key, b, k)[c];
                     x = float(x + dK[size_t(k)]);
                 }
             }
@@ -256,7 +261,7 @@ void exact_backward(const ExactProblem &in, PairBias &bias, const ExactRule &rul
                 for (int64_t k = 0; k < n.T; k++) {
                     double sum = 0;
                     for (int64_t c = h * per_head; c < (h + 1) * per_head; c++) sum += head_sums[size_t((b * n.C + c) * n.T + k)];
-                    float &x = row_of(key_gradient, b, k)[h];
+                    float &x = row_of(gradient.key, b, k)[h];
                     x = float(x + sum);
                 }
             });

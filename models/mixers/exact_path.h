@@ -13,7 +13,7 @@
 #include <limits>
 #include <vector>
 
-#include "aft/tensor.h"
+#include "aft/mixer.h"
 
 namespace aft {
 
@@ -75,13 +75,15 @@ struct ExactRule {
     /// infinity where unknown. largest_value: max |V|.
     ExactRule(int64_t B, int64_t T, int64_t C, double key_spread, double bias_spread, double largest_value);
 
-    /// Backward: an element is exact where den < max(smallest, |dY| gradient_factor). Kernels write exactly this
-    /// comparison in fp32 (den of an element that was exact in forward is 0).
+    /// Backward: an element is exact where den < max(smallest, |dY| gradient_factor), and where y is below the smallest normal number while
+    /// dY is so large that dQ = dY y (1 - sigma) needs more of its digits. Kernels write exactly these comparisons in fp32
+    /// (generators/gate.h; den of an element that was exact in forward is 0).
     float gradient_factor;
+    static constexpr float large_gradient = 0x1p47f;  // times half of 2^-149 it passes an eighth of the contract's floor
     /// No denominator lies below it, exp(-key_spread - bias_spread): mostly a comparison of it says that no element is exact.
     float least_den;
-    bool backward(float den, float output_gradient) const;
-    bool forward(float den, float ratio) const;
+    bool backward(float den, float output_gradient, float output) const;
+    bool forward(float den, double ratio) const;
 
 private:
     double forward_loss_, forward_limit_;
@@ -93,13 +95,13 @@ struct ExactProblem {
     bool causal;
 };
 
-/// Elements that are exact by the rule and den ([B, T, C], or [B, T, heads] where the channels of a head share theirs): output and
-/// ratio (R = num / den) are recomputed and den is set to 0. They are counted (exact_path_count) and their number is returned.
-int64_t exact_forward(const ExactProblem &in, const PairBias &bias, const ExactRule &rule, Tensor &output, Tensor &ratio, Tensor &den);
+/// Elements that are exact by the rule, output and den ([B, T, C], or [B, T, heads] where the channels of a head share theirs): output is
+/// recomputed and den is set to 0. They are counted (exact_path_count) and their number is returned.
+int64_t exact_forward(const ExactProblem &in, const PairBias &bias, const ExactRule &rule, Tensor &output, Tensor &den);
 
-/// Adds what the exact elements give to key_gradient, value_gradient and the bias. (The query's gradient follows from the
-/// ratio in the fast path.) The fast path counts these elements with dnum = dden = 0.
-void exact_backward(const ExactProblem &in, PairBias &bias, const ExactRule &rule, const Tensor &output_gradient, const Tensor &den,
-                    Tensor &key_gradient, Tensor &value_gradient);
+/// Writes the query's gradient of the exact elements, and adds what they give to those of key, value and the bias. The fast path counts
+/// these elements with dnum = dden = 0.
+void exact_backward(const ExactProblem &in, PairBias &bias, const ExactRule &rule, const Tensor &output, const Tensor &output_gradient, const Tensor &den,
+                    MixerTensors &gradient);
 
 }  // namespace aft

@@ -121,7 +121,7 @@ void each_step(int64_t n, const Visit &visit) {
     }
 }
 
-enum Kept { ratio, den, high, reference, facts, weights };  // MixerSaved of this operator; facts: spreads and max |V|
+enum Kept { den, high, reference, facts, weights };  // MixerSaved of this operator; facts: spreads and max |V|
 
 class FullMixer : public Mixer {
 public:
@@ -138,8 +138,8 @@ public:
             arena.allocate({T + 2 * padding, 2 * B * C + 2 * group * padded + 2 * block(T) + 8});
         }
 
-        saved.tensors = {arena.allocate({B, T, C}), arena.allocate({B, T, C}), arena.allocate({tiles.blocks(), B, C}),
-                         arena.allocate({T}, DType::f64), arena.allocate({3}, DType::f64), keep ? arena.allocate({T, T}) : Tensor()};
+        saved.tensors = {arena.allocate({B, T, C}), arena.allocate({tiles.blocks(), B, C}), arena.allocate({T}, DType::f64), arena.allocate({3}, DType::f64),
+                         keep ? arena.allocate({T, T}) : Tensor()};
         ArenaScope scope(arena);
         double *fact = saved.tensors[facts].data<double>();
         range(in, tiles, saved.tensors[high], fact, arena);
@@ -162,10 +162,12 @@ public:
         });
         const ExactRule exact = rule(saved, B, T, C);
         if (exact.forward(exact.least_den, 0))
-            exact_forward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, {}), exact, output, saved.tensors[ratio], saved.tensors[den]);
+            exact_forward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, {}), exact, output, saved.tensors[den]);
     }
 
-    void backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) const override {
+    void backward(const MixerTensors &in, const Tensor &output, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient,
+                  Arena &arena) const override {
+        check_mixer_output(in, output);
         const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2);
         Tiles tiles(in, options_.causal, T, block(T));
         tiles.use(saved.tensors[reference], saved.tensors[weights]);
@@ -173,7 +175,7 @@ public:
 
         each_group(B, C, [&](int64_t b0, int64_t b1) {
             ArenaScope group_scope(arena);
-            const Tensor packs = pack_queries(in, saved, output_gradient, exact, b0, b1, gradient, arena);
+            const Tensor packs = pack_queries(in, output, saved, output_gradient, exact, b0, b1, gradient, arena);
             for (int64_t J = 0; J < tiles.blocks(); J++) {
                 ArenaScope block_scope(arena);
                 const Tensor E = tiles.columns(J, arena), queries = packs.slice(2, tiles.first_query(J), packs.size(2));
@@ -183,9 +185,8 @@ public:
         });
         // An element that was exact in forward has den = 0.
         const float least = exact.forward(exact.least_den, 0) ? 0 : exact.least_den;
-        if (exact.backward(least, largest_magnitude(output_gradient)))
-            exact_backward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, gradient), exact, output_gradient, saved.tensors[den],
-                           gradient.key, gradient.value);
+        if (exact.backward(least, largest_magnitude(output_gradient), 0))
+            exact_backward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, gradient), exact, output, output_gradient, saved.tensors[den], gradient);
     }
 
     MixerState start(const MixerTensors &, int64_t batch, int64_t channels, int64_t length) const override {
@@ -238,16 +239,15 @@ private:
     }
 
     // [b, panels, queries, 2, 16]: (G, G R) of all queries, each relative to the maximum of its block; and dQ.
-    Tensor pack_queries(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, const ExactRule &exact, int64_t b0, int64_t b1,
-                        const MixerTensors &gradient, Arena &arena) const {
+    Tensor pack_queries(const MixerTensors &in, const Tensor &output, const MixerSaved &saved, const Tensor &output_gradient, const ExactRule &exact, int64_t b0,
+                        int64_t b1, const MixerTensors &gradient, Arena &arena) const {
         const int64_t T = in.value.size(1), C = in.value.size(2), queries = round_up(T, full_unroll), pieces = ceil_div(T, rows_a_task);
         const Tensor packs = arena.allocate({b1 - b0, ceil_div(C, panel), queries + padding, 2, panel}).slice(2, 0, queries);
         parallel_for((b1 - b0) * pieces, [&](int64_t task) {
             const int64_t b = task / pieces, t0 = task % pieces * rows_a_task, t1 = std::min(T, t0 + rows_a_task);
             const auto of = [&](const Tensor &x) { return x.select(0, b0 + b).slice(0, t0, t1); };
             Tensor dq = of(gradient.query), pack = packs.select(0, b).slice(1, t0, t1);
-            kernels().aft_full_queries_f32(of(in.query), of(saved.tensors[ratio]), of(saved.tensors[den]), of(output_gradient), ExactRule::smallest,
-                                           exact.gradient_factor, dq, pack);
+            kernels().aft_full_queries_f32(of(in.query), of(output), of(saved.tensors[den]), of(output_gradient), exact.gradient_factor, dq, pack);
             if (t1 == T) packs.select(0, b).slice(1, T, queries).fill(0);
         });
         return packs;
@@ -266,7 +266,7 @@ private:
         });
     }
 
-    // Output, ratio and den of the queries of E, which begin at t0 in block I.
+    // Output and den of the queries of E, which begin at t0 in block I.
     void mix(const MixerTensors &in, const Tiles &tiles, int64_t I, int64_t t0, const Tensor &E, const Tensor &packs, const MixerSaved &saved, int64_t b0,
              int64_t b1, const Tensor &output, Arena &arena) const {
         const int64_t C = in.value.size(2), count = E.size(0), keys = round_up(E.size(1), full_unroll);
@@ -274,11 +274,11 @@ private:
         kernels().aft_full_tiles_f32(E, tiled);
         each_task(b1 - b0, C, count, [&](int64_t b, int64_t c0, int64_t c1, int64_t r0, int64_t r1) {
             const auto of = [&](const Tensor &x) { return x.select(0, b0 + b).slice(0, t0 + r0, t0 + r1).slice(1, c0, c1); };
-            Tensor y = of(output), R = of(saved.tensors[ratio]), d = of(saved.tensors[den]);
+            Tensor y = of(output), d = of(saved.tensors[den]);
             kernels().aft_full_forward_f32(of(in.query), packs.select(0, b).slice(0, c0 / panel, ceil_div(c1, panel)).slice(1, 0, keys),
                                            tiled.slice(0, r0 / granule, ceil_div(r1, granule)),
                                            saved.tensors[high].slice(0, 0, options_.causal ? I + 1 : 1).select(1, b0 + b).slice(1, c0, c1),
-                                           block_rows(tiles), options_.causal ? int32_t(t0 + r0) : everything, y, R, d);
+                                           block_rows(tiles), options_.causal ? int32_t(t0 + r0) : everything, y, d);
         });
     }
 

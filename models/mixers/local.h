@@ -96,14 +96,15 @@ void sums_behind(const Cut &cut, int64_t after, const State &state, const Total 
 // Memory for a table in the order in which the products read it.
 inline Tensor tiles_for(const Tensor &table, Arena &arena) { return arena.allocate({ceil_div(table.size(0), granule), table.size(1), granule}); }
 
-enum Kept { ratio, den, maxima, table, far_weights, facts };  // MixerSaved; facts: spreads of K and w, max |V|
+enum Kept { den, maxima, table, far_weights, facts };  // MixerSaved; facts: spreads of K and w, max |V|
 
 class LocalMixer : public Mixer {
 public:
     explicit LocalMixer(const MixerOptions &options) : Mixer(options) {}
 
     void forward(const MixerTensors &in, Tensor &output, MixerSaved &saved, Arena &arena) const override;
-    void backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) const override;
+    void backward(const MixerTensors &in, const Tensor &output, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient,
+                  Arena &arena) const override;
     MixerState start(const MixerTensors &parameters, int64_t batch, int64_t channels, int64_t length) const override;
     void prefill(const MixerTensors &in, MixerState &state, Arena &arena) const override;
     void step(const MixerTensors &in, MixerState &state, Tensor &output, Arena &arena) const override;

@@ -13,7 +13,9 @@ constexpr int64_t block_elements = 16384;  // of an input: with G, dQ and their 
 
 }  // namespace
 
-void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) const {
+void LocalMixer::backward(const MixerTensors &in, const Tensor &output, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient,
+                          Arena &arena) const {
+    check_mixer_output(in, output);
     const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2);
     const Band band(options_, T);
     // Each group has a dw of its own; together no more than two activations, but one for each unit that is linked.
@@ -29,7 +31,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
     const int64_t panels = cut.panels(), carried = options_.causal ? 3 : cut.pieces + 3, size = panels * 2 * panel;
     const Tensor query_packs = arena.allocate({slots(cut), size * Seen(cut, 0, before, after).rows}), key_packs = arena.allocate({slots(cut), size * cut.piece});
     const Tensor states = arena.allocate({slots(cut), carried, panels, 2, panel});
-    const Tensor scaled = arena.allocate({slots(cut), std::max(cut.piece, Seen(cut, 0, before, after).rows), cut.channels});
+    const Tensor shares = arena.allocate({slots(cut), std::max(cut.piece, Seen(cut, 0, before, after).rows), 2, cut.channels});  // G and G R of each row
     const Tensor slacks = arena.allocate({slots(cut), cut.channels}), handed_on = arena.allocate({cut.units, panels, 2, panel});
     Tensor(handed_on).fill(0);
     const int64_t block = ceil_div(block_elements, cut.channels);
@@ -40,7 +42,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
     each_task(cut, options_.causal, 1, [&](const Task &task) {
         const Cut::Unit &unit = task.unit;
         const Tensor query = unit.of(in.query), key = unit.of(in.key), value = unit.of(in.value), m = unit.of_maxima(saved.tensors[maxima]);
-        const Tensor dy = unit.of(output_gradient), R = unit.of(saved.tensors[ratio]), d = unit.of(saved.tensors[den]);
+        const Tensor dy = unit.of(output_gradient), y = unit.of(output), d = unit.of(saved.tensors[den]);
         const Tensor dQ = unit.of(gradient.query), dK = unit.of(gradient.key), dV = unit.of(gradient.value);
         const Tensor &far = saved.tensors[far_weights];
         const Tensor mine = states.select(0, task.slot);
@@ -50,26 +52,27 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
         const Tensor slack_so_far = slack.repeat(0, T);
         // The rows behind a linked piece are another task's: their dQ is its to write.
         const Tensor spare = task.link ? spares.select(0, task.slot).slice(1, 0, unit.c1 - unit.c0) : Tensor();
-        // Packs the queries [first, last) for the keys of piece J. Pieces share rows: what G holds of the last call is moved, not
+        // Packs the queries [first, last) for the keys of piece J. Pieces share rows: the shares of the last call are moved, not
         // made again; the rest goes from inputs to pack by blocks that stay in L2.
-        const Tensor G = scaled.select(0, task.slot).slice(1, 0, unit.c1 - unit.c0);
+        const Tensor both = shares.select(0, task.slot), G = both.select(1, 0).slice(1, 0, unit.c1 - unit.c0), GR = both.select(1, 1).slice(1, 0, unit.c1 - unit.c0);
+        const int64_t row = both.stride(0);
         int64_t held = 0, held_end = 0;
         const auto pack_queries = [&](int64_t first, int64_t last, int64_t J, int32_t missing, Pack &pack) {
             int64_t known = std::max(first, held), known_end = std::min(last, held_end);
             if (known >= known_end) known = known_end = first;
-            std::memmove(G.data() + (known - first) * cut.channels, G.data() + (known - held) * cut.channels, size_t((known_end - known) * cut.channels) * 4);
+            std::memmove(both.data() + (known - first) * row, both.data() + (known - held) * row, size_t((known_end - known) * row) * 4);
             held = first, held_end = last;
             for (int64_t a = first, b; a < last; a = b) {
                 const int64_t piece = a / cut.piece;  // its rows share a maximum
                 b = std::min({last, a < known ? known : a < known_end ? known_end : last, a + block, (piece + 1) * cut.piece});
-                Tensor rows = G.slice(0, a - first, b - first);
+                Tensor g = G.slice(0, a - first, b - first), gr = GR.slice(0, a - first, b - first);
                 if (a < known || a >= known_end) {
                     Tensor dq = task.link && piece != J ? spare.slice(0, 0, b - a) : dQ.slice(0, a, b), least = slack_so_far.slice(0, a, b);
-                    kernels().aft_window_queries_f32(dy.slice(0, a, b), query.slice(0, a, b), R.slice(0, a, b), d.slice(0, a, b), exact.gradient_factor, rows, dq, least);
+                    kernels().aft_window_queries_f32(dy.slice(0, a, b), query.slice(0, a, b), y.slice(0, a, b), d.slice(0, a, b), exact.gradient_factor, g, gr, dq, least);
                 }
                 const int64_t begin = a == first ? 0 : a - first + missing, end = b == last ? pack.parts.size(1) : b - first + missing;
                 Tensor part = pack.parts.slice(1, begin, end);
-                kernels().aft_window_query_pack_f32(rows, R.slice(0, a, b), m.select(0, J), m.select(0, piece), int32_t(a - first + missing - begin), part);
+                kernels().aft_window_query_pack_f32(g, gr, m.select(0, J), m.select(0, piece), int32_t(a - first + missing - begin), part);
             }
         };
         state(0).fill(0);
@@ -109,7 +112,7 @@ void LocalMixer::backward(const MixerTensors &in, const MixerSaved &saved, const
     });
     if (wants_bias) add_bias_gradient(in, band, tiles, partial, gradient, arena);
     if (std::ranges::count(leaves_elements, 0) != slots(cut))
-        exact_backward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, gradient), exact, output_gradient, saved.tensors[den], gradient.key, gradient.value);
+        exact_backward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, gradient), exact, output, output_gradient, saved.tensors[den], gradient);
 }
 
 void LocalMixer::add_bias_gradient(const MixerTensors &in, const Band &band, const Tensor &tiles, const Tensor &partial, MixerTensors &gradient, Arena &arena) const {

@@ -119,8 +119,8 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
     const int64_t B = in.value.size(0), T = in.value.size(1), C = in.value.size(2);
     const Band band(options_, T);
     const Cut cut(B, T, C, 64, widest_unit, options_.causal);
-    saved.tensors = {arena.allocate({B, T, C}),         arena.allocate({B, T, C}), arena.allocate({cut.pieces, B, C}),
-                     arena.allocate({T, band.width()}), arena.allocate({T}),       arena.allocate({3}, DType::f64)};
+    saved.tensors = {arena.allocate({B, T, C}), arena.allocate({cut.pieces, B, C}), arena.allocate({T, band.width()}), arena.allocate({T}),
+                     arena.allocate({3}, DType::f64)};
     ArenaScope scope(arena);
     double *fact = saved.tensors[facts].data<double>();
     const References references(in, cut, saved.tensors[maxima], arena);
@@ -138,7 +138,7 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
     each_task(cut, false, 2, [&](const Task &task) {
         const Cut::Unit &unit = task.unit;
         const Tensor query = unit.of(in.query), key = unit.of(in.key), value = unit.of(in.value), m = unit.of_maxima(saved.tensors[maxima]);
-        const Tensor y = unit.of(output), R = unit.of(saved.tensors[ratio]), d = unit.of(saved.tensors[den]);
+        const Tensor y = unit.of(output), d = unit.of(saved.tensors[den]);
         const Tensor memory = packs.select(0, task.slot), mine = states.select(0, task.slot);
         const auto state = [&](int64_t n) { return state_of(mine.select(0, n), unit.panels()); };
         state(0).fill(0);
@@ -168,16 +168,16 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
                     carry(sums, m_before, m.select(0, I), total);
                 });
             }
-            Tensor y_out = y.slice(0, t0, t1), R_out = R.slice(0, t0, t1), d_out = d.slice(0, t0, t1), next = state(1 - known);
+            Tensor y_out = y.slice(0, t0, t1), d_out = d.slice(0, t0, t1), next = state(1 - known);
             (options_.causal ? kernels().aft_window_causal_forward_f32 : kernels().aft_window_both_forward_f32)(
                 query.slice(0, t0, t1), pack.parts, tiles.slice(0, t0 / granule, ceil_div(t1, granule)), saved.tensors[far_weights].slice(0, t0, t1), state(known),
-                options_.causal ? state(known) : state(2 + I), m_before, m.select(0, I), before, after, y_out, R_out, d_out, next);
+                options_.causal ? state(known) : state(2 + I), m_before, m.select(0, I), before, after, y_out, d_out, next);
         }
     });
     references.facts(fact);
     const ExactRule exact = rule(saved, cut);
     if (exact.forward(exact.least_den, 0))
-        exact_forward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, {}), exact, output, saved.tensors[ratio], saved.tensors[den]);
+        exact_forward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, {}), exact, output, saved.tensors[den]);
 }
 
 }  // namespace aft::local

@@ -82,6 +82,8 @@ std::unique_ptr<Mixer> make_mixer(const MixerOptions &options) {
     throw Error("unknown mixer");
 }
 
+void check_mixer_output(const MixerTensors &in, const Tensor &output) { expect("output", output, in.value.shape(), "[B, T, C]"); }
+
 void check_mixer_tensors(const MixerOptions &options, const MixerTensors &in) {
     expect("query", in.query, {0, 0, 0}, "[B, T, C]");
     const int64_t B = in.query.size(0), T = in.query.size(1), C = in.query.size(2);

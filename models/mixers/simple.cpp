@@ -26,7 +26,9 @@ public:
             simple::bidirectional_forward(in, output, saved, arena);
     }
 
-    void backward(const MixerTensors &in, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) const override {
+    bool reads_output() const override { return false; }
+
+    void backward(const MixerTensors &in, const Tensor &, const MixerSaved &saved, const Tensor &output_gradient, MixerTensors &gradient, Arena &arena) const override {
         check(in);
         check_shape("output_gradient", output_gradient, in.query.shape());
         check_shape("query_gradient", gradient.query, in.query.shape());

@@ -13,8 +13,8 @@ namespace {
 
 using namespace Halide;
 
-// inside: the loop over panels runs inside the one over tiles of rows. Returns the loop over a tile's rows.
-Var schedule_sums(ConvSums &m, Func out, Var c, Var t, int lanes, bool inside) {
+// inside: the loop over panels runs inside the one over tiles of rows.
+void schedule_sums(ConvSums &m, Func out, Var c, Var t, int lanes, bool inside) {
     Var panel{"out_panel"}, l{"out_l"}, lo{"out_lo"}, li{"out_li"}, q{"out_q"}, i{"out_i"};
     const int rows = m.tile.rows;
     out.split(c, panel, l, window_panel, guard).split(l, lo, li, lanes).split(t, q, i, rows, guard);
@@ -41,7 +41,6 @@ Var schedule_sums(ConvSums &m, Func out, Var c, Var t, int lanes, bool inside) {
         s.near.update().unroll(m.step.x);
     }
     m.state.vectorize(m.c, lanes, guard);
-    return i;
 }
 
 }  // namespace
@@ -76,10 +75,7 @@ ConvPlan plan_aft_conv(const Request &request) {
         };
         plan.queries = [=](WindowQueries &q) { one_pass(q, lanes); };
         plan.sums = [=](ConvPlain &f) { schedule_sums(f.mix, f.out, f.c, f.t, lanes, inside); };
-        plan.forward = [=](ConvForward &f) {
-            const Var at = schedule_sums(f.mix, f.y, f.c, f.t, lanes, inside);
-            f.gated.compute_at(f.y, at).store_in(MemoryType::Register).bound_extent(f.c, window_panel).vectorize(f.c, lanes);
-        };
+        plan.forward = [=](ConvForward &f) { schedule_sums(f.mix, f.y, f.c, f.t, lanes, inside); };
         plan.backward = [=](ConvBackward &f) { schedule_sums(f.mix, f.gradient, f.c, f.t, lanes, inside); };
         plan.heads = [=](ConvHeads &f) {
             if (f.group == ConvGroup::uniform) {

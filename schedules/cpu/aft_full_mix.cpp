@@ -22,8 +22,7 @@ namespace {
 
 using namespace Halide;
 
-// Returns the loop over a tile's rows.
-Var schedule_sums(FullSums &m, Func out, Var c, Var t, int lanes, bool inside, bool rows_inside) {
+void schedule_sums(FullSums &m, Func out, Var c, Var t, int lanes, bool inside, bool rows_inside) {
     const int rows = m.extents.rows;
     const Lanes in{lanes};
     Var panel{"out_panel"}, l{"out_l"}, lo{"out_lo"}, li{"out_li"}, tile{"out_tile"}, ti{"out_ti"};
@@ -46,7 +45,6 @@ Var schedule_sums(FullSums &m, Func out, Var c, Var t, int lanes, bool inside, b
     m.product.unroll(m.part).unroll(m.t);
     in.sum_tile(m.product.update(), m.l, m.part, m.t, rows_inside, m.r.x, m.r.y);
     m.product.update().unroll(m.r.x);
-    return ti;
 }
 
 void schedule_queries(FullQueries &f, int lanes) {
@@ -79,11 +77,7 @@ FullMixPlan plan_aft_full_mix(const Request &request) {
         };
         FullMixPlan plan;
         plan.tile = {rows, unroll};
-        plan.forward = [=](FullForward &f) {
-            const Var row = schedule_sums(f.mix, f.out, f.c, f.t, lanes, inside, rows_inside);
-            f.gated.compute_at(f.out, row).store_in(MemoryType::Register).bound_extent(f.c, full_panel).vectorize(f.c, lanes).unroll(f.c);
-            fetch(f.mix, f.out);
-        };
+        plan.forward = [=](FullForward &f) { schedule_sums(f.mix, f.out, f.c, f.t, lanes, inside, rows_inside), fetch(f.mix, f.out); };
         plan.backward = [=](FullBackward &f) { schedule_sums(f.mix, f.out, f.c, f.t, lanes, inside, rows_inside), fetch(f.mix, f.out); };
         plan.queries = [=](FullQueries &f) { schedule_queries(f, lanes); };
         plan.tiles = [=](FullTiles &f) {

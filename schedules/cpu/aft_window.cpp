@@ -56,10 +56,11 @@ struct Tiles {
 };
 
 // c into panels and vectors, t into tiles. inside: panels run inside tiles.
-Tiles tiled(Func out, Var c, Var t, int rows, int lanes, bool inside) {
+Tiles tiled(Func out, Var c, Var t, int rows, int lanes, bool inside, bool unrolled) {
     Var panel{"out_panel"}, l{"out_l"}, lo{"out_lo"}, li{"out_li"}, tile{"out_tile"}, ti{"out_ti"};
     out.split(c, panel, l, window_panel, guard).split(l, lo, li, lanes).split(t, tile, ti, rows, guard);
-    out.reorder(li, lo, ti, tile, panel).vectorize(li).unroll(lo).unroll(ti);
+    out.reorder(li, lo, ti, tile, panel).vectorize(li).unroll(lo);
+    if (unrolled) out.unroll(ti);
     if (inside) out.reorder(panel, tile);
     return {inside ? panel : tile, ti};
 }
@@ -69,7 +70,7 @@ Tiles tiled(Func out, Var c, Var t, int rows, int lanes, bool inside) {
 WindowPlan plan_aft_window(const Request &request) {
     return planned(request, [&](const Machine &machine, Knobs &knobs) -> WindowPlan {
         const int lanes = machine.lanes, registers = machine.vector_registers;
-        const bool mix = request.part == "mix", apply = request.part == "apply", tiled_part = mix || apply, dots = request.part == "dots";
+        const bool back = request.part == "mix_back", mix = back || request.part == "mix", apply = request.part == "apply", tiled_part = mix || apply, dots = request.part == "dots";
         const int rows = knobs.only(tiled_part, "tile_rows", apply ? 4 : registers == 32 ? 6 : 3, {2, 3, 4, 6, 12}, "two accumulators a row and vector; a vector of keys feeds this many FMA");
         const int unroll = knobs.only(tiled_part, "unroll", rows % 2 ? 1 : rows % 4 ? 2 : 4, {1, 2, 4}, "columns of the table a turn");
         const bool rows_inside = knobs.only(mix, "rows_inside", registers == 16, {0, 1}, "1: a vector of keys meets all rows before the next is loaded: the rows' weights stay in registers, not the vectors");
@@ -78,6 +79,7 @@ WindowPlan plan_aft_window(const Request &request) {
         knobs.require(rows * (apply ? vectors : panel_vectors) + held <= registers, "accumulators, the numbers held of one side and one of the other fit the registers");
         knobs.require(rows % unroll == 0, "the table's width before and behind is a multiple of 4, a tile adds its rows");
         const bool inside = knobs.only(mix, "panels_inside", 1, {0, 1}, "1: rows of the epilogue are read and written whole; 0: a panel's pack stays in L1");
+        const bool unrolled = mix && knobs.later("rows_unrolled", back || registers == 32, {0, 1}, "1: the rows of a tile's epilogue are unrolled; 0: a loop, so that the sums rest in L1 and what the epilogue holds takes no register from the product");
         const int ahead = mix ? knobs.later("ahead", 1, {0, 1, 2}, "tiles after which the rows of the epilogue are wanted in L2") : 0;
         const int rows_ahead = knobs.only(request.part == "stream", "rows_ahead", 4, {0, 4, 8}, "rows after which what is read and written once is wanted in L2");
         const int dot_rows = knobs.only(dots, "dot_rows", 4, {2, 4, 6}, "rows of a tile of dot products; each loads a vector for dot_columns FMA");
@@ -107,25 +109,24 @@ WindowPlan plan_aft_window(const Request &request) {
         plan.queries = [=, lines = request.fetch_ahead](WindowQueries &q) {
             one_pass(q, lanes);
             if (!rows_ahead) return;
-            for (const char *input : {"output_gradient", "query", "ratio", "den"}) lines->loads_rows_on(q.gradients, Var("co"), input, rows_ahead);
-            lines->stores_rows_on(q.gradients, Var("co"), rows_ahead);
+            for (const char *input : {"output_gradient", "query", "output", "den"}) lines->loads_rows_on(q.gradients, Var("co"), input, rows_ahead);
+            lines->stores_rows_on(q.gradients, 2, Var("co"), rows_ahead);  // dQ: the others stand in L2
         };
         plan.query_pack = [=](WindowQueryPack &w) {
             const Lanes in{lanes};
             w.pack.reorder(w.l, w.part, w.panel, w.p);
             in.vectorize(w.pack, w.l);
             w.pack.unroll(w.part);
-            w.scaled.compute_at(w.pack, w.panel).store_in(MemoryType::Register).bound_extent(w.l, window_panel);
-            in.vectorize(w.scaled, w.l);
             w.pack.never_partition(w.p).always_partition(w.panel);
             w.rescale.compute_root().vectorize(w.c, lanes, guard);
         };
         const auto mixed = [=, lines = request.fetch_ahead](WindowMix &mix, Func out, Var c, Var t, const char *read) {
-            const Tiles tiles = tiled(out, c, t, rows, lanes, inside);
+            const Tiles tiles = tiled(out, c, t, rows, lanes, inside, unrolled);
             schedule_mix(mix, out, tiles.at, lanes, rows_inside);
             if (ahead) {
-                lines->loads_rows_on(out, tiles.at, read, ahead * rows);
-                lines->stores_rows_on(out, tiles.at, ahead * rows);
+                const Var turn = unrolled ? tiles.at : tiles.row;
+                lines->loads_rows_on(out, turn, read, ahead * rows);
+                lines->stores_rows_on(out, turn, ahead * rows);
             }
             return tiles;
         };

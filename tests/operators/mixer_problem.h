@@ -39,7 +39,7 @@ inline size_t peak_of_passes(const MixerOptions &options, const Tensors &in) {
         MixerSaved saved;
         Tensor output(x.value.shape());
         mixer->forward(x, output, saved, arena);
-        mixer->backward(x, saved, in.at("output_gradient"), dx, arena);
+        mixer->backward(x, output, saved, in.at("output_gradient"), dx, arena);
     }
     return arena.peak();
 }

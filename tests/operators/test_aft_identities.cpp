@@ -86,13 +86,44 @@ TEST(AftFullIdentities, ParameterGradientsAccumulate) {
         MixerSaved saved;
         Tensor output({2, 21, 5});
         mixer->forward(x, output, saved, arena);
-        mixer->backward(x, saved, in.at("output_gradient"), dx, arena);
+        mixer->backward(x, output, saved, in.at("output_gradient"), dx, arena);
     }
     for (int64_t n = 0; n < dx.bias_u.elements(); n++) {
         EXPECT_NEAR(dx.bias_u.data()[n], 2 * once.at("bias_u_gradient").data()[n], 1e-5);
         EXPECT_NEAR(dx.bias_v.data()[n], 2 * once.at("bias_v_gradient").data()[n], 1e-5);
     }
     for (int64_t n = 0; n < dx.key.elements(); n++) EXPECT_EQ(dx.key.data()[n], once.at("key_gradient").data()[n]);
+}
+
+// Backward reads what forward made, so another tensor's shape is refused by name; AFT-simple needs none.
+TEST(AftIdentities, BackwardWantsTheOutputOfForward) {
+    for (const MixerKind kind : {MixerKind::full, MixerKind::local, MixerKind::conv, MixerKind::simple}) {
+        Tensors in = biased_problem(1, 9, 4, 2);
+        if (kind == MixerKind::conv) in = {{"query", in["query"]}, {"key", in["key"]}, {"value", in["value"]}, {"output_gradient", in["output_gradient"]}, {"filter", random_tensor({4, 3}, 1, 5)}};
+        if (kind == MixerKind::simple) in.erase("bias_u"), in.erase("bias_v");
+        const MixerTensors x = mixer_tensors(in);
+        MixerTensors dx;
+        for (auto member : {&MixerTensors::query, &MixerTensors::key, &MixerTensors::value}) dx.*member = Tensor((x.*member).shape());
+        const auto mixer = make_mixer({kind, true, kind == MixerKind::local ? 3 : 0});
+        Arena arena;
+        MixerSaved saved;
+        Tensor output({1, 9, 4});
+        mixer->forward(x, output, saved, arena);
+        if (!mixer->reads_output()) {
+            EXPECT_EQ(kind, MixerKind::simple);
+            EXPECT_NO_THROW(mixer->backward(x, {}, saved, in.at("output_gradient"), dx, arena));
+            continue;
+        }
+        EXPECT_NO_THROW(mixer->backward(x, output, saved, in.at("output_gradient"), dx, arena));
+        for (const Tensor &wrong : {Tensor(), Tensor({1, 8, 4})}) {
+            try {
+                mixer->backward(x, wrong, saved, in.at("output_gradient"), dx, arena);
+                ADD_FAILURE() << name_of(kind);
+            } catch (const Error &error) {
+                EXPECT_NE(std::string(error.what()).find("'output'"), std::string::npos) << error.what();
+            }
+        }
+    }
 }
 
 size_t peak(int64_t T, bool causal) {

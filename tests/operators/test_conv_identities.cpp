@@ -102,7 +102,7 @@ TEST(AftConvIdentities, ParameterGradientsAccumulate) {
         MixerSaved saved;
         Tensor output({B, T, C});
         mixer->forward(x, output, saved, arena);
-        mixer->backward(x, saved, in.at("output_gradient"), dx, arena);
+        mixer->backward(x, output, saved, in.at("output_gradient"), dx, arena);
     }
     for (int64_t n = 0; n < H * taps; n++) {
         const float found = once.at("filter_gradient").data()[n];

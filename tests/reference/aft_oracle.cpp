@@ -133,7 +133,7 @@ Tensors run_mixer(const MixerOptions &options, const Tensors &in, bool fused) {
     mixer->forward(x, output, saved, arena);
     out["output"] = output;
     if (backward) {
-        mixer->backward(x, saved, in.at("output_gradient"), dx, arena);
+        mixer->backward(x, output, saved, in.at("output_gradient"), dx, arena);
         out["query_gradient"] = dx.query, out["key_gradient"] = dx.key, out["value_gradient"] = dx.value;
     }
     return out;

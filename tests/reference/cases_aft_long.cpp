@@ -50,7 +50,7 @@ Tensors run(const Long &f, const Tensors &in) {
     MixerSaved saved;
     Tensor output({1, T, C}), sample({int64_t(rows.size()), C});
     mixer->forward(x, output, saved, arena);
-    mixer->backward(x, saved, in.at("output_gradient"), dx, arena);
+    mixer->backward(x, output, saved, in.at("output_gradient"), dx, arena);
     if (arena.peak() > most_bytes) throw Error("the operator held " + std::to_string(arena.peak() >> 20) + " MiB beyond its inputs and outputs; 1,024 are allowed");
     for (size_t n = 0; n < rows.size(); n++) sample.slice(0, int64_t(n), int64_t(n) + 1).copy_from(output.slice(1, rows[n], rows[n] + 1).reshape({1, C}));
     out["output"] = sample;

@@ -169,7 +169,7 @@ OperatorCase simple(bool causal, int64_t B, int64_t T, int64_t C, const Inputs &
         MixerSaved saved;
         Tensor output(shape);
         mixer->forward(in, output, saved, arena);
-        mixer->backward(in, saved, given.at("output_gradient"), gradient, arena);
+        mixer->backward(in, output, saved, given.at("output_gradient"), gradient, arena);
         return Tensors{{"output", output}, {"query_gradient", gradient.query}, {"key_gradient", gradient.key}, {"value_gradient", gradient.value}};
     };
     c.oracle = [=](const Arrays &in) { return aft_simple(in, causal); };

@@ -45,7 +45,7 @@ struct Bench {
     }
     void backward() {
         arena.release(kept);
-        mixer->backward(in, saved, output_gradient, gradient, arena);
+        mixer->backward(in, output, saved, output_gradient, gradient, arena);
     }
 };
 
