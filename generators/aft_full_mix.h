@@ -108,7 +108,7 @@ struct FullQueries {
         using namespace Halide;
         const Expr at = inside(c, in.C), den = in.den(at, t), dy = in.output_gradient(at, t), y = in.output(at, t);
         const Expr is_exact = den < least_den(dy, y, in.gradient_factor);
-        const GateBackward back(Gate(in.query(at, t)), dy, y, max(den, 5.42101086e-20f));
+        const GateBackward back(Gate(in.query(at, t)), dy, y, max(den, smallest_den));
         alone(c, t) = Tuple(back.dQ, select(is_exact, 0.0f, back.G), select(is_exact, 0.0f, back.GR));
         query_gradient(c, t) = alone(c, t)[0];
         const Expr channel = panel * full_panel + l;

@@ -79,7 +79,7 @@ struct WindowQueries {
         using namespace Halide;
         const Expr at_c = inside(c, in.C), dy = in.output_gradient(at_c, t), den = in.den(c, t);
         const Expr y = in.output(at_c, t), limit = least_den(dy, y, in.gradient_factor);
-        const GateBackward back(Gate(in.query(at_c, t)), dy, y, max(den, 5.42101086e-20f));  // den is 0 where the element is exact in forward
+        const GateBackward back(Gate(in.query(at_c, t)), dy, y, max(den, smallest_den));  // den is 0 where the element is exact in forward
         const Expr held = den >= limit;
         alone(c, t) = Tuple(select(held, back.G, 0.0f), select(held, back.GR, 0.0f), back.dQ, den - limit);
         gradients(c, t) = Tuple(undef<float>(), undef<float>(), undef<float>(), undef<float>());
@@ -158,7 +158,7 @@ struct WindowMix {
 // (y, den) of a piece of queries; sums = (num, den).
 struct WindowForward {
     Halide::Var c{"c"}, t{"t"};
-    Halide::Func gated{"gated"}, y{"y"};  // gated: made before a result is stored
+    Halide::Func y{"y"};
     WindowMix mix;
 
     WindowForward(Halide::Func query, const WindowMixInputs &in, WindowForm form, WindowTile extents) : mix(in, form, extents) {
@@ -166,8 +166,7 @@ struct WindowForward {
         const Expr l = c % window_panel, panel = c / window_panel;
         const Expr num = mix.sums(l, 0, t, panel), den = mix.sums(l, 1, t, panel);
         const Gate gate(query(inside(c, in.C), inside(t, in.rows)));
-        gated(c, t) = Tuple(gate.of_ratio(num, den), den);
-        y(c, t) = Tuple(gated(c, t)[0], gated(c, t)[1]);
+        y(c, t) = Tuple(gate.of_ratio(num, den), den);
     }
 };
 

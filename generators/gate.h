@@ -20,11 +20,13 @@ struct Gate {
     Halide::Expr of_ratio(Halide::Expr num, Halide::Expr den) const { return times_square(num / (den * one_plus), root); }
 };
 
+constexpr float smallest_den = 0x1p-64f;  // ExactRule::smallest
+
 // What den must reach for a query to stay on the fast path in backward: ExactRule::backward of models/mixers/exact_path.h, by the same comparisons.
 inline Halide::Expr least_den(Halide::Expr dY, Halide::Expr y, Halide::Expr gradient_factor) {
     using namespace Halide;
-    const Expr limit = max(abs(dY) * gradient_factor, 5.42101086e-20f);                                 // 2^-64
-    return select(abs(dY) > 1.40737488e14f && abs(y) < 1.17549435e-38f, 3e38f, limit);  // 2^47, 2^-126
+    const Expr limit = max(abs(dY) * gradient_factor, smallest_den);
+    return select(abs(dY) > 0x1p47f && abs(y) < 0x1p-126f, 3e38f, limit);
 }
 
 // The way back of y = sigma(Q) R, R = num / den, for one query. R itself is not kept: it meets sigma wherever it is wanted, and that is y.
