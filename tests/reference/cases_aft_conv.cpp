@@ -175,7 +175,6 @@ const RegisterCases registered([] {
             add({.B = 1, .T = 33, .C = 6, .H = 3, .taps = 9, .value = 1e29, .query = 100});
             // Backward finds R in y, which shut gates bring near the smallest float.
             for (double keys : {1.0, 1e4}) add({.B = 1, .T = 33, .C = 6, .H = 3, .taps = 9, .keys = keys, .gradient = 1e29, .query = 100});
-            add({.B = 1, .T = 33, .C = 6, .H = 3, .taps = 9, .value = 1e29, .gradient = 1e29, .query = 100});
             if (!gated) add({.B = 1, .T = 65, .C = 10, .H = 5, .taps = 9, .filter = 1e4});
             if (causal) {
                 for (double keys : {1.0, 80.0, 1e4})

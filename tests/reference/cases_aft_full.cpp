@@ -128,7 +128,6 @@ const RegisterCases registered([] {
             add({.B = 2, .T = 40, .C = 16, .value = 1e29, .query = 30, .block = 32});  // far gates: sigma' alone underflows
             // Backward finds R in y, which shut gates bring near the smallest float.
             for (double keys : {1.0, 1e4}) add({.B = 1, .T = 33, .C = 5, .keys = keys, .gradient = 1e29, .query = 100, .block = 8});
-            add({.B = 1, .T = 33, .C = 5, .value = 1e29, .gradient = 1e29, .query = 100, .block = 8});
             if (D == 0) add({.B = 1, .T = 65, .C = 9, .bias = 1e4, .block = 32});
         }
     for (int64_t D : {0, 5})

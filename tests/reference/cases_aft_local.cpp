@@ -134,7 +134,6 @@ const RegisterCases registered([] {
             // Backward finds R in y, which shut gates bring near the smallest float.
             for (double keys : {1.0, 1e4}) add({.window = 9, .B = 1, .T = 33, .C = 5, .keys = keys, .gradient = 1e29, .query = 100});
             add({.window = 9, .B = 1, .T = 33, .C = 5, .keys = 1e4, .value = 1e29, .query = 100});
-            add({.window = 9, .B = 1, .T = 33, .C = 5, .value = 1e29, .gradient = 1e29, .query = 100});
             if (D == 0) add({.window = 9, .B = 1, .T = 65, .C = 9, .bias = 1e4});
         }
         cases.push_back(local({.window = 32, .B = 5, .T = 66, .C = 150, .D = 24, .causal = causal}));
