@@ -49,10 +49,9 @@ Block::Block(const ModelConfig &config, const ParameterSet &p, int64_t index, co
     }
 }
 
-int64_t Block::saved_floats(const ModelConfig &config) {
-    const int64_t C = config.channels, keys = config.mixer == MixerKind::conv ? config.head_count() : C;
-    const bool keeps_mixed = config.output_projection || config.mixer != MixerKind::simple;
-    return 5 * C + (2 * C + keys) + 2 * config.hidden_size() + 4 + (keeps_mixed ? C : 0);
+int64_t Block::saved_floats() const {
+    const int64_t C = config_.channels;
+    return 5 * C + fused_.weight.size(0) + 2 * config_.hidden_size() + 4 + (keeps_mixed() ? C : 0);
 }
 
 // The fused projection [B * T, query | key | value] as three views.
@@ -94,8 +93,7 @@ void Block::forward(const Tensor &x, Tensor &y, int64_t B, int64_t T, const Drop
 
     s.middle = arena.allocate({R, C});
     s.normed2 = arena.allocate({R, C});
-    // What backward, or the output layer's weight gradient, reads again; else it stands where the norm writes later.
-    s.mixed = config_.output_projection || mixer_.reads_output() ? arena.allocate({R, C}) : s.normed2;
+    s.mixed = keeps_mixed() ? arena.allocate({R, C}) : s.normed2;  // normed2 is free until the norm writes it
     {
         // The mixer keeps its own part in the arena, so its output is allocated first, above what is kept.
         Tensor mixed = s.mixed, shaped = mixed.reshape({B, T, C});

@@ -44,9 +44,11 @@ public:
     void step(const Tensor &x, Tensor &y, const Packed &packed, MixerState &state, Arena &arena) const;
 
     // Floats that Saved holds for each row, without the mixer's own.
-    static int64_t saved_floats(const ModelConfig &config);
+    int64_t saved_floats() const;
 
 private:
+    // Whether the mixer's output is read again, by backward or by the output layer's weight gradient.
+    bool keeps_mixed() const { return config_.output_projection || mixer_.reads_output(); }
     MixerTensors views(const Tensor &fused, int64_t B, int64_t T) const;
     void mlp(const Tensor &normed, const Tensor &residual, Tensor &y, const Dropout &dropout, Tensor &hidden, Tensor &pre, Arena &arena) const;
 

@@ -196,7 +196,7 @@ int64_t LanguageModel::training_bytes(int64_t B, int64_t T) const {
     const int64_t R = B * T, C = c.channels;
     // Kept per row and layer: the block's tensors, the mixer's denominator; in backward of one block: the
     // gradients of the widest tensors and the mixer's packed operands. The mixer's tables (exp of the bias) are per layer.
-    const int64_t kept = (Block::saved_floats(c) + C) * c.layers, working = 2 * c.hidden_size() + 16 * C;
+    const int64_t kept = (parts_->blocks.front().saved_floats() + C) * c.layers, working = 2 * c.hidden_size() + 16 * C;
     const bool wide = c.mixer == MixerKind::full || (c.mixer == MixerKind::local && c.window > 512);
     const int64_t tables = c.mixer == MixerKind::simple ? 0 : T * (wide ? T : c.window + 32) * c.layers;
     return 4 * (R * (kept + working) + tables);

@@ -184,7 +184,7 @@ void ConvMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &save
     references.facts(fact);
     fact[1] = filter.spread;
     const ExactRule exact = rule(saved, cut);
-    if (exact.forward(exact.least_den, 0))
+    if (exact.forward(exact.least_den, 0, 0))
         exact_forward({in.query, in.key, in.value, causal}, ConvBias(filter, nullptr), exact, output, saved.tensors[den]);
 }
 
@@ -234,7 +234,7 @@ void ConvMixer::backward(const MixerTensors &in, const Tensor &output, const Mix
         const Tensor slack_so_far = slack.repeat(0, T);
         const auto pack = [&](int64_t first, int64_t last, int64_t, int64_t p) {
             Tensor G = walk.channels.rows(p, p + last - first), sums_of_GR = walk.heads.rows(p, p + last - first);
-            // By channel it stands where e V of the keys will; a head a channel: where it stays.
+            // G R by channel stands, until it is summed, where e V of the keys will; with a head a channel it is the sum.
             Tensor GR = group == 1 ? sums_of_GR : memory.other(1, g, last - first, W).slice(1, 0, W), dq = dQ.slice(0, first, last), least = slack_so_far.slice(0, first, last);
             kernels().aft_conv_queries_f32(dy.slice(0, first, last), query.slice(0, first, last), y.slice(0, first, last), d.slice(0, first, last), head, int32_t(group),
                                            exact.gradient_factor, G, GR, dq, least);

@@ -180,10 +180,10 @@ bool ExactRule::backward(float den, float output_gradient, float output) const {
     return den < std::max(smallest, size * gradient_factor) || (size > large_gradient && std::abs(output) < 0x1p-126f);
 }
 
-bool ExactRule::forward(float den, double ratio) const {
+bool ExactRule::forward(float den, float output, float query) const {
     // Comparisons with NaN are false: the NaN of a diverged run passes through instead of taking the slow path everywhere.
     if (!(den < forward_limit_)) return false;
-    return den < smallest || forward_loss_ > 0x1p-20 * std::abs(ratio) * den;
+    return den < smallest || forward_loss_ > 0x1p-20 * std::abs(ratio_of(output, query)) * den;
 }
 
 int64_t exact_forward(const ExactProblem &in, const PairBias &bias, const ExactRule &rule, Tensor &output, Tensor &den) {
@@ -192,7 +192,7 @@ int64_t exact_forward(const ExactProblem &in, const PairBias &bias, const ExactR
     const auto is_exact = [&](int64_t b, int64_t t, const auto &found) {
         const float *d = at(den, b, t), *y = at(output, b, t), *query = at(in.query, b, t);
         for (int64_t c = 0; c < n.C; c++)
-            if (rule.forward(d[n.den(den, c)], ratio_of(y[c], query[c]))) found(c);
+            if (rule.forward(d[n.den(den, c)], y[c], query[c])) found(c);
     };
     each_block(in, bias, is_exact, [&](Block &block) {
         count += int64_t(block.elements.size());

@@ -83,7 +83,7 @@ struct ExactRule {
     /// No denominator lies below it, exp(-key_spread - bias_spread): mostly a comparison of it says that no element is exact.
     float least_den;
     bool backward(float den, float output_gradient, float output) const;
-    bool forward(float den, double ratio) const;
+    bool forward(float den, float output, float query) const;  // R = output / sigma(query)
 
 private:
     double forward_loss_, forward_limit_;

@@ -161,7 +161,7 @@ public:
             made = true;
         });
         const ExactRule exact = rule(saved, B, T, C);
-        if (exact.forward(exact.least_den, 0))
+        if (exact.forward(exact.least_den, 0, 0))
             exact_forward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, {}), exact, output, saved.tensors[den]);
     }
 
@@ -184,7 +184,7 @@ public:
             }
         });
         // An element that was exact in forward has den = 0.
-        const float least = exact.forward(exact.least_den, 0) ? 0 : exact.least_den;
+        const float least = exact.forward(exact.least_den, 0, 0) ? 0 : exact.least_den;
         if (exact.backward(least, largest_magnitude(output_gradient), 0))
             exact_backward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, gradient), exact, output, output_gradient, saved.tensors[den], gradient);
     }

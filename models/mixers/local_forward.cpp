@@ -176,7 +176,7 @@ void LocalMixer::forward(const MixerTensors &in, Tensor &output, MixerSaved &sav
     });
     references.facts(fact);
     const ExactRule exact = rule(saved, cut);
-    if (exact.forward(exact.least_den, 0))
+    if (exact.forward(exact.least_den, 0, 0))
         exact_forward({in.query, in.key, in.value, options_.causal}, *pair_bias(in, {}), exact, output, saved.tensors[den]);
 }
 

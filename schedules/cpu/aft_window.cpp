@@ -5,7 +5,7 @@
 // latency of FMA; a column of the table costs 2 loads (of the pack, from L2) + 6 broadcasts, one after the other in memory, + 12 FMA.
 // Twelve rows are no faster: their epilogue has 48 rows of queries and results under way. AVX2: 3 rows x 4 vectors, each vector meeting all rows
 // before the next is loaded, which just fits 16 registers: 2 rows take 1.00 of the forward's time for a window of 32 and 1.31 for 128 (a Zen 3).
-// For the same reason the rows of forward's epilogue are a loop there: unrolled, LLVM keeps one of the sums in memory while it adds, 1.15 and 1.4.
+// For the same reason the rows of forward's epilogue are a loop there: unrolled, LLVM keeps one of the sums in memory while it adds, 1.16 and 1.40.
 // A panel's visit of four tiles, whose rows of the pack are then in L1: 1.07 and 0.97, backward 1.13 and 1.05.
 //
 // Panels run inside tiles. The other order keeps a panel's pack in L1, but its epilogue reads Q and writes the results in pieces of 64
