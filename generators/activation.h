@@ -23,7 +23,7 @@ struct Elementwise {
     Elementwise(ElementwiseKind kind, Halide::Func x, Halide::Func other) {
         switch (kind) {
             case ElementwiseKind::gelu_forward: result(c, r) = gelu(x(c, r)); break;
-            case ElementwiseKind::gelu_backward: result(c, r) = other(c, r) * gelu_derivative(x(c, r)); break;
+            case ElementwiseKind::gelu_backward: result(c, r) = other(c, r) * gelu_and_slope(x(c, r)).slope; break;
             case ElementwiseKind::add: result(c, r) = x(c, r) + other(c, r); break;
         }
     }

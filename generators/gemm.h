@@ -15,8 +15,8 @@
 //   none             c = (accumulate ? c : 0) + sum
 //   bias             c = sum + bias[j]
 //   bias_residual    c = sum + bias[j] + residual[i, j]
-//   bias_gelu        (c, pre) = (GELU(h), h),  h = sum + bias[j]
-//   gelu_backward    c = sum * GELU'(pre[i, j])
+//   bias_gelu        (c, slope) = (GELU(h), GELU'(h)),  h = sum + bias[j]: backward needs no h
+//   gelu_backward    c = sum * slope[i, j]
 #pragma once
 #include <Halide.h>
 
@@ -42,7 +42,7 @@ struct GemmBlocks {
 
 // What the epilogue reads; undefined where it does not.
 struct GemmExtras {
-    Halide::Func bias, residual, pre;
+    Halide::Func bias, residual, slope;
     Halide::Expr accumulate;
 };
 
@@ -107,14 +107,17 @@ struct Gemm {
         const Expr sum = product(j, i, blocks), last = blocks == block_count - 1;
         if (epilogue == GemmEpilogue::bias_gelu) {
             c(j, i) = Tuple(undef<float>(), undef<float>());
-            const Expr h = before(c(j, i)[1]) + sum + select(last, extras.bias(j), 0.0f);
-            c(j, i) = Tuple(gelu(h), h);  // an early block's GELU is overwritten; K of a model fits one block
+            // An early block leaves h in c[0] (K of a model fits one block). It is read where it is not used, too: Halide then sees that both
+            // values depend on it, makes both before it stores one, and LLVM finds what they share.
+            const Expr h = select(blocks == 0, 0.0f, c(j, i)[0]) + sum + select(last, extras.bias(j), 0.0f);
+            const GeluAndSlope activated = gelu_and_slope(h);
+            c(j, i) = Tuple(select(last, activated.value, h), activated.slope);
         } else {
             c(j, i) = undef<float>();
             Expr value = before(c(j, i)) + sum;
             if (epilogue == GemmEpilogue::bias) value = value + select(last, extras.bias(j), 0.0f);
             if (epilogue == GemmEpilogue::bias_residual) value = value + select(last, extras.bias(j) + extras.residual(j, i), 0.0f);
-            if (epilogue == GemmEpilogue::gelu_backward) value = value * select(last, gelu_derivative(extras.pre(j, i)), 1.0f);
+            if (epilogue == GemmEpilogue::gelu_backward) value = value * select(last, extras.slope(j, i), 1.0f);
             c(j, i) = value;
         }
     }
@@ -126,6 +129,6 @@ struct GemmPlan {
     GemmBlocks blocks;
     std::function<void(Gemm &)> schedule;
 };
-GemmPlan plan_gemm(const Request &request, GemmLayout layout);
+GemmPlan plan_gemm(const Request &request, GemmLayout layout, GemmEpilogue epilogue);
 
 }  // namespace aft

@@ -22,7 +22,7 @@ public:
         if (e == GemmEpilogue::bias || e == GemmEpilogue::bias_residual || e == GemmEpilogue::bias_gelu)
             bias_ = add_input<Buffer<float, 1>>("bias");
         if (e == GemmEpilogue::bias_residual) residual_ = add_input<Buffer<float, 2>>("residual");
-        if (e == GemmEpilogue::gelu_backward) pre_ = add_input<Buffer<float, 2>>("pre");
+        if (e == GemmEpilogue::gelu_backward) slope_ = add_input<Buffer<float, 2>>("slope");
         c_ = add_output<Func>("c", std::vector<Type>(e == GemmEpilogue::bias_gelu ? 2 : 1, Float(32)), 2);
     }
 
@@ -39,9 +39,9 @@ public:
         Var x{"x"}, y{"y"};
         if (bias_) shaped(*bias_, {N}), extras.bias(x) = (*bias_)(inside(x, N));
         if (residual_) shaped(*residual_, {N, M}), extras.residual(x, y) = (*residual_)(x, y);
-        if (pre_) shaped(*pre_, {N, M}), extras.pre(x, y) = (*pre_)(x, y);
+        if (slope_) shaped(*slope_, {N, M}), extras.slope(x, y) = (*slope_)(x, y);
 
-        const GemmPlan plan = plan_gemm(request(), layout);
+        const GemmPlan plan = plan_gemm(request(), layout, epilogue);
         Gemm gemm(a, b, M, N, K, layout, epilogue, extras, plan.blocks);
         plan.schedule(gemm);
 
@@ -52,7 +52,7 @@ public:
 private:
     Input<int32_t> *accumulate_ = nullptr;
     Input<Buffer<float, 1>> *bias_ = nullptr;
-    Input<Buffer<float, 2>> *residual_ = nullptr, *pre_ = nullptr;
+    Input<Buffer<float, 2>> *residual_ = nullptr, *slope_ = nullptr;
     Output<Func> *c_ = nullptr;
 };
 

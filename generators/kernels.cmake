@@ -18,10 +18,10 @@ aft_kernel(gemm_nt_bias_residual_f32 GENERATOR gemm:gemm PARAMS layout=nt epilog
            ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &bias, const Tensor &residual, Tensor &c"
            VARIANTS ${few_rows})
 aft_kernel(gemm_nt_bias_gelu_f32 GENERATOR gemm:gemm PARAMS layout=nt epilogue=bias_gelu
-           ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &bias, Tensor &c, Tensor &pre"
+           ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &bias, Tensor &c, Tensor &slope"
            VARIANTS ${few_rows})
 aft_kernel(gemm_nn_gelu_backward_f32 GENERATOR gemm:gemm PARAMS layout=nn epilogue=gelu_backward
-           ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &pre, Tensor &c" VARIANTS large)
+           ARGUMENTS "const Tensor &a, const Tensor &b, const Tensor &slope, Tensor &c" VARIANTS large)
 
 # --- gemm_panels: products with weights packed once, for decoding (generators/gemm_panels.h)
 set(any_rows "single:c.size(0) == 1" "few:c.size(0) <= 4" many)

@@ -66,12 +66,12 @@ MixerTensors Block::views(const Tensor &fused, int64_t B, int64_t T) const {
 }
 
 // y = residual + dropout(down(GELU(up(normed))))
-void Block::mlp(const Tensor &normed, const Tensor &residual, Tensor &y, const Dropout &dropout, Tensor &hidden, Tensor &pre, Arena &arena) const {
+void Block::mlp(const Tensor &normed, const Tensor &residual, Tensor &y, const Dropout &dropout, Tensor &hidden, Tensor &slope, Arena &arena) const {
     const int64_t R = normed.size(0);
     hidden = arena.allocate({R, up_.weight.size(0)});
-    pre = arena.allocate({R, up_.weight.size(0)});
+    slope = arena.allocate({R, up_.weight.size(0)});
     const ArenaScope scope(arena);
-    gemm::linear_gelu(normed, up_.weight, up_.bias_or_zero(arena), hidden, pre);
+    gemm::linear_gelu(normed, up_.weight, up_.bias_or_zero(arena), hidden, slope);
     const Tensor bias = down_.bias_or_zero(arena);
     if (!dropout.on()) {
         gemm::linear_residual(hidden, down_.weight, bias, residual, y);
@@ -112,8 +112,8 @@ void Block::forward(const Tensor &x, Tensor &y, int64_t B, int64_t T, const Drop
         }
     }
     norm2_.forward(s.middle, s.normed2, s.norm2, arena);
-    mlp(s.normed2, s.middle, y, dropout, s.hidden, s.pre, arena);
-    look(probe, name_, "mlp hidden", s.pre);
+    mlp(s.normed2, s.middle, y, dropout, s.hidden, s.slope, arena);
+    look(probe, name_, "mlp hidden", s.hidden);
     look(probe, name_, "output", y);
 }
 
@@ -128,7 +128,7 @@ void Block::backward(const Saved &s, const Tensor &y_gradient, Tensor &x_gradien
         if (dropout.on()) dropout.apply(y_gradient, mlp_stream_, branch = arena.allocate({R, C}));
         down_.parameters_backward(s.hidden, branch);
         Tensor pre_gradient = arena.allocate({R, up_.weight.size(0)});
-        gemm::input_gradient_gelu(branch, down_.weight, s.pre, pre_gradient);
+        gemm::input_gradient_gelu(branch, down_.weight, s.slope, pre_gradient);
         up_.parameters_backward(s.normed2, pre_gradient);
         Tensor normed_gradient = arena.allocate({R, C});
         up_.input_backward(pre_gradient, normed_gradient);

@@ -18,7 +18,7 @@ class Block {
 public:
     // What backward wants of forward; arena memory.
     struct Saved {
-        Tensor x, normed1, fused, mixed, middle, normed2, hidden, pre;
+        Tensor x, normed1, fused, mixed, middle, normed2, hidden, slope;
         LayerNorm::Saved norm1, norm2;
         MixerSaved mixer;
     };
@@ -50,7 +50,7 @@ private:
     // Whether the mixer's output is read again, by backward or by the output layer's weight gradient.
     bool keeps_mixed() const { return config_.output_projection || mixer_.reads_output(); }
     MixerTensors views(const Tensor &fused, int64_t B, int64_t T) const;
-    void mlp(const Tensor &normed, const Tensor &residual, Tensor &y, const Dropout &dropout, Tensor &hidden, Tensor &pre, Arena &arena) const;
+    void mlp(const Tensor &normed, const Tensor &residual, Tensor &y, const Dropout &dropout, Tensor &hidden, Tensor &slope, Arena &arena) const;
 
     const ModelConfig &config_;
     const Mixer &mixer_;

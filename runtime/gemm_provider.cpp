@@ -32,12 +32,12 @@ void linear_residual(const Tensor &x, const Tensor &weight, const Tensor &bias, 
     kernels().gemm_nt_bias_residual_f32(x, weight, bias, residual, y);
 }
 
-void linear_gelu(const Tensor &x, const Tensor &weight, const Tensor &bias, Tensor &y, Tensor &pre) {
-    kernels().gemm_nt_bias_gelu_f32(x, weight, bias, y, pre);
+void linear_gelu(const Tensor &x, const Tensor &weight, const Tensor &bias, Tensor &y, Tensor &slope) {
+    kernels().gemm_nt_bias_gelu_f32(x, weight, bias, y, slope);
 }
 
-void input_gradient_gelu(const Tensor &dy, const Tensor &weight, const Tensor &pre, Tensor &dx) {
-    kernels().gemm_nn_gelu_backward_f32(dy, weight, pre, dx);
+void input_gradient_gelu(const Tensor &dy, const Tensor &weight, const Tensor &slope, Tensor &dx) {
+    kernels().gemm_nn_gelu_backward_f32(dy, weight, slope, dx);
 }
 
 }  // namespace aft::gemm

@@ -16,9 +16,9 @@ void tn(const Tensor &a, const Tensor &b, Tensor &c, Into into = Into::overwrite
 // A linear layer's forward forms: x [M, K], weight [N, K], bias [N].
 void linear(const Tensor &x, const Tensor &weight, const Tensor &bias, Tensor &y);
 void linear_residual(const Tensor &x, const Tensor &weight, const Tensor &bias, const Tensor &residual, Tensor &y);
-void linear_gelu(const Tensor &x, const Tensor &weight, const Tensor &bias, Tensor &y, Tensor &pre);  // pre = before GELU
+void linear_gelu(const Tensor &x, const Tensor &weight, const Tensor &bias, Tensor &y, Tensor &slope);  // of GELU at each y
 
-// dx = (dy W) * GELU'(pre): dy [M, N], weight [N, K], pre and dx [M, K].
-void input_gradient_gelu(const Tensor &dy, const Tensor &weight, const Tensor &pre, Tensor &dx);
+// dx = (dy W) * slope: dy [M, N], weight [N, K], slope (of linear_gelu) and dx [M, K].
+void input_gradient_gelu(const Tensor &dy, const Tensor &weight, const Tensor &slope, Tensor &dx);
 
 }  // namespace aft::gemm

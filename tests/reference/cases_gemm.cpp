@@ -24,7 +24,7 @@ const Form forms[] = {{"gemm_nn_f32", "nn", "none"},
 constexpr int64_t panel = 32;  // of generators/gemm_panels.h
 
 double gelu(double x) { return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0))); }
-double gelu_derivative(double x) { return 0.5 * (1 + std::erf(x / std::sqrt(2.0))) + x * std::exp(-0.5 * x * x) / std::sqrt(2 * M_PI); }
+double gelu_slope(double x) { return 0.5 * (1 + std::erf(x / std::sqrt(2.0))) + x * std::exp(-0.5 * x * x) / std::sqrt(2 * M_PI); }
 
 OperatorCase product(const Form &form, int64_t M, int64_t N, int64_t K, bool accumulate) {
     const std::string layout = form.layout, epilogue = form.epilogue;
@@ -40,14 +40,14 @@ OperatorCase product(const Form &form, int64_t M, int64_t N, int64_t K, bool acc
         in["b"] = random_tensor(layout == "nt" ? Shape{N, K} : Shape{K, N}, 1, 2);
         if (epilogue.starts_with("bias")) in["bias"] = random_tensor({N}, 3, 3);
         if (epilogue == "bias_residual") in["residual"] = random_tensor({M, N}, 1, 4);
-        if (epilogue == "gelu_backward") in["pre"] = random_tensor({M, N}, 2, 5);
+        if (epilogue == "gelu_backward") in["slope"] = random_tensor({M, N}, 1.13, 5);
         if (accumulate) in["c"] = random_tensor({M, N}, 1, 6);
         return in;
     };
     c.run = [=](const Tensors &in) {
         const KernelTable &k = kernels();
         const Tensor &a = in.at("a"), &b = in.at("b");
-        Tensor out({M, N}), pre;
+        Tensor out({M, N}), slope;
         if (accumulate) out.copy_from(in.at("c"));
         if (packed) {
             Tensor panels({(N + panel - 1) / panel, K, panel});
@@ -60,16 +60,16 @@ OperatorCase product(const Form &form, int64_t M, int64_t N, int64_t K, bool acc
         if (epilogue == "none") (layout == "nn" ? k.gemm_nn_f32 : layout == "nt" ? k.gemm_nt_f32 : k.gemm_tn_f32)(a, b, accumulate, out);
         if (epilogue == "bias") k.gemm_nt_bias_f32(a, b, in.at("bias"), out);
         if (epilogue == "bias_residual") k.gemm_nt_bias_residual_f32(a, b, in.at("bias"), in.at("residual"), out);
-        if (epilogue == "bias_gelu") pre = Tensor({M, N}), k.gemm_nt_bias_gelu_f32(a, b, in.at("bias"), out, pre);
-        if (epilogue == "gelu_backward") k.gemm_nn_gelu_backward_f32(a, b, in.at("pre"), out);
+        if (epilogue == "bias_gelu") slope = Tensor({M, N}), k.gemm_nt_bias_gelu_f32(a, b, in.at("bias"), out, slope);
+        if (epilogue == "gelu_backward") k.gemm_nn_gelu_backward_f32(a, b, in.at("slope"), out);
         Tensors found = {{"output", out}};
-        if (pre.defined()) found["pre"] = pre;
+        if (slope.defined()) found["slope"] = slope;
         return found;
     };
     c.oracle = [=](const Arrays &in) {
         Results out = {{"output", Result({M, N})}};
-        const bool has_pre = epilogue == "bias_gelu" && !packed;
-        if (has_pre) out["pre"] = Result({M, N});
+        const bool has_slope = epilogue == "bias_gelu" && !packed;
+        if (has_slope) out["slope"] = Result({M, N});
         for (int64_t i = 0; i < M; i++)
             for (int64_t j = 0; j < N; j++) {
                 double sum = 0, magnitude = 0;
@@ -81,10 +81,10 @@ OperatorCase product(const Form &form, int64_t M, int64_t N, int64_t K, bool acc
                 if (epilogue == "bias_residual") add(in.at("residual")[at]);
                 if (accumulate) add(in.at("c")[at]);
                 if (epilogue == "bias_gelu") {
-                    if (has_pre) out["pre"].value[at] = sum, out["pre"].magnitude[at] = magnitude;
+                    if (has_slope) out["slope"].value[at] = gelu_slope(sum), out["slope"].magnitude[at] = 0.8 * magnitude + 1;  // its own slope is at most 0.8
                     sum = gelu(sum);  // its slope is at most 1.13
                 }
-                if (epilogue == "gelu_backward") sum *= gelu_derivative(in.at("pre")[at]), magnitude *= 1.13;
+                if (epilogue == "gelu_backward") sum *= in.at("slope")[at], magnitude *= 1.13;
                 out["output"].value[at] = sum, out["output"].magnitude[at] = magnitude * 1.13;
             }
         return out;

@@ -41,7 +41,7 @@ std::vector<WorkShape> with_decoding() {  // one token, eight, 64 sequences of o
 
 enum class Epilogue { none, bias, residual, gelu, gelu_backward };
 
-using Call = std::function<void(const KernelTable &, const Tensor &a, const Tensor &b, const Tensor &more, const Tensor &bias, Tensor &c, Tensor &pre)>;
+using Call = std::function<void(const KernelTable &, const Tensor &a, const Tensor &b, const Tensor &more, const Tensor &bias, Tensor &c, Tensor &slope)>;
 
 constexpr int64_t panel = 32;  // of generators/gemm_panels.h
 
@@ -59,15 +59,15 @@ WorkloadMaker product(const std::string &kernel, const std::string &layout, Epil
                 const Tensor a = random_data(layout == "tn" ? Shape{K, M} : Shape{M, K});
                 const Tensor b = random_data(panels ? Shape{(N + panel - 1) / panel, K, panel} : layout == "nt" ? Shape{N, K} : Shape{K, N});
                 const bool has_bias = epilogue == Epilogue::bias || epilogue == Epilogue::residual || epilogue == Epilogue::gelu;
-                const bool reads_more = epilogue == Epilogue::residual || epilogue == Epilogue::gelu_backward, writes_pre = epilogue == Epilogue::gelu && !panels;
+                const bool reads_more = epilogue == Epilogue::residual || epilogue == Epilogue::gelu_backward, writes_slope = epilogue == Epilogue::gelu && !panels;
                 const Tensor bias = has_bias ? random_data({N}) : Tensor(), more = reads_more ? random_data({M, N}) : Tensor();
-                Tensor c = random_data({M, N}), pre = writes_pre ? random_data({M, N}) : Tensor();
+                Tensor c = random_data({M, N}), slope = writes_slope ? random_data({M, N}) : Tensor();
                 Workload w;
                 w.kernel = kernel, w.shape = shape;
                 w.flops = 2.0 * double(M) * double(N) * double(K);
-                w.written = 4.0 * double(M * N) * (writes_pre ? 2 : 1);
+                w.written = 4.0 * double(M * N) * (writes_slope ? 2 : 1);
                 w.bytes = w.written + 4.0 * double(M * K + N * K + (has_bias ? N : 0) + (reads_more ? M * N : 0));
-                const auto with = [=](const Tensor &weight) -> std::function<void()> { return [=]() mutable { call(kernels(), a, weight, more, bias, c, pre); }; };
+                const auto with = [=](const Tensor &weight) -> std::function<void()> { return [=]() mutable { call(kernels(), a, weight, more, bias, c, slope); }; };
                 w.run = with(b);
                 if (!panels) return w;
                 w.layer_bytes = double(b.bytes());
@@ -93,8 +93,8 @@ const RegisterWorkloads registered([] {
     const auto tn = [](K &k, T &a, T &b, T &, T &, Tensor &c, Tensor &) { k.gemm_tn_f32(a, b, 0, c); };
     const auto bias = [](K &k, T &a, T &b, T &, T &bias, Tensor &c, Tensor &) { k.gemm_nt_bias_f32(a, b, bias, c); };
     const auto residual = [](K &k, T &a, T &b, T &x, T &bias, Tensor &c, Tensor &) { k.gemm_nt_bias_residual_f32(a, b, bias, x, c); };
-    const auto gelu = [](K &k, T &a, T &b, T &, T &bias, Tensor &c, Tensor &pre) { k.gemm_nt_bias_gelu_f32(a, b, bias, c, pre); };
-    const auto gelu_backward = [](K &k, T &a, T &b, T &pre, T &, Tensor &c, Tensor &) { k.gemm_nn_gelu_backward_f32(a, b, pre, c); };
+    const auto gelu = [](K &k, T &a, T &b, T &, T &bias, Tensor &c, Tensor &slope) { k.gemm_nt_bias_gelu_f32(a, b, bias, c, slope); };
+    const auto gelu_backward = [](K &k, T &a, T &b, T &slope, T &, Tensor &c, Tensor &) { k.gemm_nn_gelu_backward_f32(a, b, slope, c); };
     const auto panels_bias = [](K &k, T &a, T &b, T &, T &bias, Tensor &c, Tensor &) { k.gemm_panels_bias_f32(a, b, bias, c); };
     const auto panels_residual = [](K &k, T &a, T &b, T &x, T &bias, Tensor &c, Tensor &) { k.gemm_panels_bias_residual_f32(a, b, bias, x, c); };
     const auto panels_gelu = [](K &k, T &a, T &b, T &, T &bias, Tensor &c, Tensor &) { k.gemm_panels_bias_gelu_f32(a, b, bias, c); };
