@@ -96,7 +96,7 @@ public:
         Func den_of{"den_of"};
         den_of(c, t) = den(of_channel.of(c), t);
         WindowQueries queries({output_gradient, query, output, den_of, gradient_factor, C});
-        plan_aft_conv(request()).queries(queries);
+        plan_aft_conv(request("queries")).queries(queries);
         gradients = queries.gradients;
         auto G = queries.gradients.output_buffers()[0];
         shaped(G, {C, rows}), conv_rows(G);

@@ -16,7 +16,7 @@ public:
         start_at_zero(x);
         shaped(high_in, {C}), shaped(low_in, {C});
         WindowRange window(x, high_in, low_in, x.dim(1).extent());
-        plan_aft_window(request("stream")).range(window);
+        plan_aft_window(request("range")).range(window);
         range = window.range;
         shaped(window.range.output_buffers()[0], {C});
     }
@@ -54,7 +54,7 @@ public:
         Func den_of{"den_of"};
         den_of(c, t) = den(inside(c, C), t);
         WindowQueries window({output_gradient, query, output, den_of, gradient_factor, C});
-        plan_aft_window(request("stream")).queries(window);
+        plan_aft_window(request("queries")).queries(window);
         gradients = window.gradients;
         shaped(window.gradients.output_buffers()[0], {C, rows});
     }

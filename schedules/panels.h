@@ -25,7 +25,7 @@ struct Lanes {
     }
 };
 
-// A vector of channels at a time: what its results share stays in registers.
+// `lanes` channels at a time, of one vector or of two that share the constants: what their results share stays in registers.
 template <class Queries>
 void one_pass(Queries &q, int lanes) {
     Halide::Var co{"co"}, ci{"ci"};

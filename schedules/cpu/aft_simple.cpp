@@ -20,26 +20,27 @@ namespace {
 
 using namespace Halide;
 
-void along_row(Stage stage, const Var &c, int lanes, int vectors) {
+// A turn takes `vectors` vectors, `at_once` of which are computed side by side.
+void along_row(Stage stage, const Var &c, int lanes, int vectors, int at_once) {
     Var co{"co"}, ci{"ci"};
-    stage.split(c, co, ci, lanes * vectors, TailStrategy::GuardWithIf).vectorize(ci, lanes).unroll(ci);
+    stage.split(c, co, ci, lanes * vectors, TailStrategy::GuardWithIf).vectorize(ci, lanes * at_once).unroll(ci);
 }
 
-void schedule_aft_simple(AftSimple &a, int lanes, int vectors, int steps, const RVar &turn) {
+void schedule_aft_simple(AftSimple &a, int lanes, int vectors, int at_once, int steps, const RVar &turn) {
     if (!a.is_scan) {
-        along_row(a.y, a.c, lanes, vectors);
+        along_row(a.y, a.c, lanes, vectors, at_once);
         return;
     }
     for (int stage = 0; stage < a.stages; stage++) {
         if (stage != a.scan) {
-            along_row(a.y.update(stage), a.c, lanes, 1);
+            along_row(a.y.update(stage), a.c, lanes, 1, 1);
             continue;
         }
         RVar of_turn{"of_turn"};
         Stage scan = a.y.update(stage);
         if (steps > 1) scan.split(a.step.x, turn, of_turn, steps).reorder(of_turn, a.c, turn, a.b).unroll(of_turn);
         else scan.reorder(a.c, a.step.x, a.b);
-        along_row(scan, a.c, lanes, vectors);
+        along_row(scan, a.c, lanes, vectors, at_once);
     }
 }
 
@@ -50,11 +51,13 @@ AftSimplePlan plan_aft_simple(const Request &request) {
         const int lanes = machine.lanes;
         const int vectors = knobs("vectors", machine.vector_registers >= 32 ? 4 : 2, {1, 2, 4, 8},
                                   "independent chains of exp, divide and accumulate hide each other's latency");
+        const int at_once = knobs.later("at_once", machine.vector_registers >= 32 ? 1 : 2, {1, 2}, "vectors computed side by side: they share each constant that they load");
+        knobs.require(vectors % at_once == 0, "a turn's vectors are whole groups of those computed side by side");
         const int steps = knobs.only(request.part == "scan", "steps", 1, {1, 2, 4}, "of time, a turn: the state is loaded and stored once for all of them");
         const int ahead = knobs("ahead", 1, {0, 1, 2, 4}, "turns of the loop over time after which the lines of inputs and results, which come from memory, are wanted");
         return {[=, lines = request.fetch_ahead](AftSimple &a) {
             const RVar turn = steps > 1 ? RVar("turn") : a.step.x;
-            schedule_aft_simple(a, lanes, vectors, steps, turn);
+            schedule_aft_simple(a, lanes, vectors, at_once, steps, turn);
             if (ahead == 0) return;
             const Var co{"co"};
             const VarOrRVar time = a.is_scan ? VarOrRVar(turn) : VarOrRVar(a.t);

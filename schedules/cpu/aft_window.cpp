@@ -72,7 +72,7 @@ Tiles tiled(Func out, Var c, Var t, int rows, int lanes, bool inside, bool unrol
 WindowPlan plan_aft_window(const Request &request) {
     return planned(request, [&](const Machine &machine, Knobs &knobs) -> WindowPlan {
         const int lanes = machine.lanes, registers = machine.vector_registers;
-        const bool back = request.part == "mix_back", mix = back || request.part == "mix", apply = request.part == "apply", tiled_part = mix || apply, dots = request.part == "dots";
+        const bool back = request.part == "mix_back", mix = back || request.part == "mix", apply = request.part == "apply", tiled_part = mix || apply, dots = request.part == "dots", queries = request.part == "queries";
         const int rows = knobs.only(tiled_part, "tile_rows", apply ? 4 : registers == 32 ? 6 : 3, {2, 3, 4, 6, 12}, "two accumulators a row and vector; a vector of keys feeds this many FMA");
         const int unroll = knobs.only(tiled_part, "unroll", rows % 2 ? 1 : rows % 4 ? 2 : 4, {1, 2, 4}, "columns of the table a turn");
         const bool rows_inside = knobs.only(mix, "rows_inside", registers == 16, {0, 1}, "1: a vector of keys meets all rows before the next is loaded: the rows' weights stay in registers, not the vectors");
@@ -83,7 +83,8 @@ WindowPlan plan_aft_window(const Request &request) {
         const bool inside = knobs.only(mix, "panels_inside", 1, {0, 1}, "1: rows of the epilogue are read and written whole; 0: a panel's pack stays in L1");
         const bool unrolled = mix && knobs.later("rows_unrolled", back || registers == 32, {0, 1}, "1: the rows of a tile's epilogue are unrolled; 0: a loop, whose numbers take no register from the product's sums");
         const int ahead = mix ? knobs.later("ahead", 1, {0, 1, 2}, "tiles after which the rows of the epilogue are wanted in L2") : 0;
-        const int rows_ahead = knobs.only(request.part == "stream", "rows_ahead", 4, {0, 4, 8}, "rows after which what is read and written once is wanted in L2");
+        const int rows_ahead = knobs.only(queries || request.part == "range", "rows_ahead", 4, {0, 4, 8}, "rows after which what is read and written once is wanted in L2");
+        const int at_once = knobs.only(queries, "at_once", registers == 32 ? 1 : 2, {1, 2}, "vectors computed side by side: they share each constant that they load");
         const int dot_rows = knobs.only(dots, "dot_rows", 4, {2, 4, 6}, "rows of a tile of dot products; each loads a vector for dot_columns FMA");
         const int dot_columns = knobs.only(dots, "dot_columns", registers == 32 ? 4 : 2, {1, 2, 4}, "columns of that tile; divides the table's width");
         const int dot_unroll = knobs.only(dots, "dot_unroll", 2, {1, 2}, "vectors a turn: a panel has two of 16 lanes, so its addresses are made once");
@@ -109,7 +110,7 @@ WindowPlan plan_aft_window(const Request &request) {
             in.vectorize(w.weight, w.l);
         };
         plan.queries = [=, lines = request.fetch_ahead](WindowQueries &q) {
-            one_pass(q, lanes);
+            one_pass(q, at_once * lanes);
             if (!rows_ahead) return;
             for (const char *input : {"output_gradient", "query", "output", "den"}) lines->loads_rows_on(q.gradients, Var("co"), input, rows_ahead);
             lines->stores_rows_on(q.gradients, 2, Var("co"), rows_ahead);  // dQ: the others stand in L2

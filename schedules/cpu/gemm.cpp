@@ -20,7 +20,7 @@ using namespace Halide;
 
 struct Numbers {
     int lanes, unroll;
-    int epilogue_vectors = 1;     // that the epilogue takes at once
+    int at_once = 1;              // vectors that the epilogue computes side by side
     bool panels_outside = false;  // loop order: jo outside io
     bool next_a = false;          // ask for the next tile's rows of A
     FetchAhead *fetch = nullptr;
@@ -59,7 +59,7 @@ void schedule_gemm(Gemm &g, const Numbers &n) {
     if (g.inner_products())
         tiles.vectorize(ji, columns).unroll(ii);
     else
-        tiles.vectorize(ji, n.epilogue_vectors * lanes).unroll(ji).unroll(ii);
+        tiles.vectorize(ji, n.at_once * lanes).unroll(ji).unroll(ii);
     if (blocked && n.panels_outside)
         tiles.reorder(ji, ii, io, jo, g.blocks, jb).parallel(jo);
     else if (blocked)
@@ -129,14 +129,14 @@ GemmPlan plan_gemm(const Request &request, GemmLayout layout, GemmEpilogue epilo
         const bool pack_b = layout == GemmLayout::nt || knobs.later("pack_b", 1, {0, 1}, "0: rows of B, which lie along the vector, are read in place");
         const bool panels_outside = knobs.later("panels_outside", 0, {0, 1}, "loop order: 0 a row panel of A stays in L1, 1 a panel of B does");
         knobs.require(!panels_outside || !pack_a, "packed rows of A are shared by the panels inside their loop");
-        const int epilogue_vectors = epilogue == GemmEpilogue::bias_gelu ? knobs.later("epilogue_vectors", wide ? 1 : 2, {1, 2}, "of GELU at once: 2 share each constant that they load") : 1;
-        knobs.require(vectors % epilogue_vectors == 0, "the epilogue takes whole rows of the tile");
+        const int at_once = epilogue == GemmEpilogue::bias_gelu ? knobs.later("at_once", wide ? 1 : 2, {1, 2}, "vectors of GELU computed side by side: they share each constant that they load") : 1;
+        knobs.require(vectors % at_once == 0, "the epilogue takes whole rows of the tile");
         const bool next_a = pack_a && !wide;
         const int columns = vectors * lanes;
         knobs.require(rows * depth * 4 <= machine.l1_bytes, "a row panel of A fits L1");
         knobs.require(depth * width * 4 <= 2 * machine.l2_bytes, "what is packed of B at a time fits twice L2");
         return {{.rows = rows, .columns = columns, .depth = depth, .panels = width / columns, .blocked = true, .pack_a = pack_a, .pack_b = pack_b},
-                [=](Gemm &g) { schedule_gemm(g, {lanes, unroll, epilogue_vectors, panels_outside, next_a, request.fetch_ahead}); }};
+                [=](Gemm &g) { schedule_gemm(g, {lanes, unroll, at_once, panels_outside, next_a, request.fetch_ahead}); }};
     });
 }
 
