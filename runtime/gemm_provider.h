@@ -16,7 +16,7 @@ void tn(const Tensor &a, const Tensor &b, Tensor &c, Into into = Into::overwrite
 // A linear layer's forward forms: x [M, K], weight [N, K], bias [N].
 void linear(const Tensor &x, const Tensor &weight, const Tensor &bias, Tensor &y);
 void linear_residual(const Tensor &x, const Tensor &weight, const Tensor &bias, const Tensor &residual, Tensor &y);
-void linear_gelu(const Tensor &x, const Tensor &weight, const Tensor &bias, Tensor &y, Tensor &slope);  // of GELU at each y
+void linear_gelu(const Tensor &x, const Tensor &weight, const Tensor &bias, Tensor &y, Tensor &slope);  // slope = GELU' there, for the way back
 
 // dx = (dy W) * slope: dy [M, N], weight [N, K], slope (of linear_gelu) and dx [M, K].
 void input_gradient_gelu(const Tensor &dy, const Tensor &weight, const Tensor &slope, Tensor &dx);

@@ -8,7 +8,7 @@
 // AVX2 on a Zen 3: a tile's rows of A wait for memory as they are copied, 8 % of a product with N = 256. Those of the next tile asked for while
 // this one's are copied: 0.94 to 1.01 of the time where N is 256 (mostly 0.97 to 0.99), 0.98 to 1.01 beyond; spread over the panels of the tile's
 // turn: no better. tn on AVX-512: 0.98 to 1.02, not taken. B packed half as wide, so that it fits L2: 1.0 to 1.04 where N is 768 and up.
-// A panel of B in L1 and blocks of packed rows of A in L2, with which that order's loops read least: 0.95 to 1.12 of the time, not taken; the FMA
+// A panel of B in L1 and blocks of packed rows of A in L2, with which that order's loops read least: 0.93 to 1.12 of the time, not taken; the FMA
 // loop alone, its operands in L1 or L2, runs at 91 to 97 % of FMA there. GELU and its slope, two vectors side by side: 15 % of their product's
 // time at K = 256, one by one 18.
 // Tiles of C are split by shape, each summed in a fixed order of k, so the bits do not depend on the threads.
