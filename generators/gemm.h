@@ -100,10 +100,6 @@ struct Gemm {
             product(j, i, block) += at_a(min(i, M - 1), r) * b(inside(j, N), r);
         }
 
-        const auto before = [&](Expr c) {  // no zeroing pass: the first block overwrites, and does not read what it overwrites
-            const Expr fresh = extras.accumulate.defined() ? blocks == 0 && extras.accumulate == 0 : blocks == 0;
-            return only_if(fresh, 0.0f, c);
-        };
         const Expr sum = product(j, i, blocks), last = blocks == block_count - 1;
         if (epilogue == GemmEpilogue::bias_gelu) {
             c(j, i) = Tuple(undef<float>(), undef<float>());
@@ -114,7 +110,9 @@ struct Gemm {
             c(j, i) = Tuple(select(last, activated.value, h), activated.slope);
         } else {
             c(j, i) = undef<float>();
-            Expr value = before(c(j, i)) + sum;
+            // No zeroing pass: the first block overwrites, and does not read what it overwrites.
+            const Expr fresh = extras.accumulate.defined() ? blocks == 0 && extras.accumulate == 0 : blocks == 0;
+            Expr value = only_if(fresh, 0.0f, c(j, i)) + sum;
             if (epilogue == GemmEpilogue::bias) value = value + select(last, extras.bias(j), 0.0f);
             if (epilogue == GemmEpilogue::bias_residual) value = value + select(last, extras.bias(j) + extras.residual(j, i), 0.0f);
             if (epilogue == GemmEpilogue::gelu_backward) value = value * select(last, extras.slope(j, i), 1.0f);

@@ -35,6 +35,13 @@ inline Halide::Expr only_if(Halide::Expr condition, Halide::Expr yes, Halide::Ex
     return Halide::Internal::Call::make(yes.type(), Halide::Internal::Call::if_then_else, {condition, yes, no}, Halide::Internal::Call::PureIntrinsic);
 }
 
+// c[0] x^n + ... + c[n].
+inline Halide::Expr polynomial(const Halide::Expr &x, const std::vector<float> &c) {
+    Halide::Expr sum = c[0];
+    for (size_t k = 1; k < c.size(); k++) sum = sum * x + c[k];
+    return sum;
+}
+
 // exp(scale x) = 2^n p(f), scale a power of two: n = round(scale x / ln 2), f = x - n ln 2 / scale. The scale costs nothing, being folded into the
 // constants. coefficients of p: the highest power first, of scale f.
 struct ReducedExp {
@@ -48,10 +55,10 @@ inline ReducedExp exp_reduced(const Halide::Expr &x, double scale, const std::ve
     // (A rounding instruction of 512 bits is split in two by LLVM, and a conversion would follow.)
     const Expr shifted = x * float(1.4426950408889634 * scale) + 12582912.0f, n = strict_difference(shifted, 12582912.0f);
     const Expr f = x - n * float(0.69314718055994531 / scale);  // one fused multiply-add: the product is not rounded
+    std::vector<float> scaled;
     double power = std::pow(scale, double(coefficients.size() - 1));
-    Expr p = float(coefficients[0] * power);
-    for (size_t k = 1; k < coefficients.size(); k++) p = p * f + float(coefficients[k] * (power /= scale));
-    return {p, reinterpret<int>(shifted)};
+    for (const double coefficient : coefficients) scaled.push_back(float(coefficient * power)), power /= scale;
+    return {polynomial(f, scaled), reinterpret<int>(shifted)};
 }
 
 // exp(scale x) for scale x <= 88. Clamped below at exp(-87.3): never 0, never subnormal, so a sum that must notice underflow tests its
@@ -87,13 +94,6 @@ inline Halide::Expr exp_to_zero(Halide::Expr x) { return Halide::select(x < -87.
 // 1 + exp(-x) = 1 / sigmoid(x): a gate is a division by this.
 inline Halide::Expr sigmoid_inverse(Halide::Expr x) { return 1.0f + exp_any(-x); }
 
-// c[0] x^n + ... + c[n].
-inline Halide::Expr polynomial(const Halide::Expr &x, const std::vector<float> &c) {
-    Halide::Expr sum = c[0];
-    for (size_t k = 1; k < c.size(); k++) sum = sum * x + c[k];
-    return sum;
-}
-
 // GELU(x) = x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2. erf is a minimax odd polynomial over an even one on [-4, 4], within 3 ulp.
 inline Halide::Expr gelu(const Halide::Expr &x) {
     const Halide::Expr u = Halide::clamp(x * 0.707106781f, -4.0f, 4.0f), z = u * u;
@@ -103,7 +103,7 @@ inline Halide::Expr gelu(const Halide::Expr &x) {
     return 0.5f * x * (1.0f + u * p / q);
 }
 
-// GELU and its slope Phi(x) + x phi(x), where both are wanted: Phi and the slope are 1/2 + x p(x^2) / q(x^2) with one q, so the slope costs nine
+// GELU and its slope Phi(x) + x phi(x), where both are wanted: Phi and the slope are 1/2 + x p(x^2) / q(x^2) with one q, so the slope costs eight
 // operations more and no exp. A minimax fit on [-5.7, 5.7], beyond which they keep their value, within 0.5 and 1 units of 2^-24 (3 and 4.3
 // with rounding).
 struct GeluAndSlope {

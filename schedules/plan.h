@@ -10,6 +10,12 @@ namespace aft {
 
 constexpr auto guard = Halide::TailStrategy::GuardWithIf;  // any extent, and safe in place: no element is computed twice
 
+// A knob of kernels whose formulas have many constants. 16 registers do not hold them, so each vector would load them again; the instructions of
+// a machine with 32 take them from memory.
+inline int vectors_at_once(const Machine &machine, Knobs &knobs) {
+    return knobs.later("at_once", machine.vector_registers >= 32 ? 1 : 2, {1, 2}, "vectors computed side by side: they share each constant that they load");
+}
+
 // Leaves a plan its numbers and the formulation.
 template <class Plan>
 void drop_moves(Plan &plan) {

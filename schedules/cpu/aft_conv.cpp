@@ -57,7 +57,7 @@ ConvPlan plan_aft_conv(const Request &request) {
         const int filter_rows = knobs.only(filter, "filter_rows", 4, {1, 2, 4}, "rows a turn: rows of queries that meet again stay in registers");
         knobs.require((filter_taps + 3) * vectors <= registers, "sums, two rows of keys and one of queries fit the registers");
         const int step_vectors = knobs.only(request.part == "step", "step_vectors", 8, {2, 4, 8, 16}, "decoding: vectors of channels in a task");
-        const int at_once = knobs.only(request.part == "queries", "at_once", registers == 32 ? 1 : 2, {1, 2}, "vectors computed side by side: they share each constant that they load");
+        const int at_once = request.part == "queries" ? vectors_at_once(machine, knobs) : 1;
 
         ConvPlan plan;
         plan.tile = {rows, unroll};

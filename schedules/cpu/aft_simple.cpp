@@ -53,7 +53,7 @@ AftSimplePlan plan_aft_simple(const Request &request) {
         const int lanes = machine.lanes;
         const int vectors = knobs("vectors", machine.vector_registers >= 32 ? 4 : 2, {1, 2, 4, 8},
                                   "independent chains of exp, divide and accumulate hide each other's latency");
-        const int at_once = knobs.later("at_once", machine.vector_registers >= 32 ? 1 : 2, {1, 2}, "vectors computed side by side: they share each constant that they load");
+        const int at_once = vectors_at_once(machine, knobs);
         knobs.require(vectors % at_once == 0, "a turn's vectors are whole groups of those computed side by side");
         const int steps = knobs.only(request.part == "scan", "steps", 1, {1, 2, 4}, "of time, a turn: the state is loaded and stored once for all of them");
         const int ahead = knobs("ahead", 1, {0, 1, 2, 4}, "turns of the loop over time after which the lines of inputs and results, which come from memory, are wanted");

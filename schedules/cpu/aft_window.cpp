@@ -84,7 +84,7 @@ WindowPlan plan_aft_window(const Request &request) {
         const bool unrolled = mix && knobs.later("rows_unrolled", back || registers == 32, {0, 1}, "1: the rows of a tile's epilogue are unrolled; 0: a loop, whose numbers take no register from the product's sums");
         const int ahead = mix ? knobs.later("ahead", 1, {0, 1, 2}, "tiles after which the rows of the epilogue are wanted in L2") : 0;
         const int rows_ahead = knobs.only(queries || request.part == "range", "rows_ahead", 4, {0, 4, 8}, "rows after which what is read and written once is wanted in L2");
-        const int at_once = knobs.only(queries, "at_once", registers == 32 ? 1 : 2, {1, 2}, "vectors computed side by side: they share each constant that they load");
+        const int at_once = queries ? vectors_at_once(machine, knobs) : 1;
         const int dot_rows = knobs.only(dots, "dot_rows", 4, {2, 4, 6}, "rows of a tile of dot products; each loads a vector for dot_columns FMA");
         const int dot_columns = knobs.only(dots, "dot_columns", registers == 32 ? 4 : 2, {1, 2, 4}, "columns of that tile; divides the table's width");
         const int dot_unroll = knobs.only(dots, "dot_unroll", 2, {1, 2}, "vectors a turn: a panel has two of 16 lanes, so its addresses are made once");

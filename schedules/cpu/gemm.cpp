@@ -132,7 +132,7 @@ GemmPlan plan_gemm(const Request &request, GemmLayout layout, GemmEpilogue epilo
         const bool pack_b = layout == GemmLayout::nt || knobs.later("pack_b", 1, {0, 1}, "0: rows of B, which lie along the vector, are read in place");
         const bool panels_outside = knobs.later("panels_outside", 0, {0, 1}, "loop order: 0 a row panel of A stays in L1, 1 a panel of B does");
         knobs.require(!panels_outside || !pack_a, "packed rows of A are shared by the panels inside their loop");
-        const int at_once = epilogue == GemmEpilogue::bias_gelu ? knobs.later("at_once", wide ? 1 : 2, {1, 2}, "vectors of GELU computed side by side: they share each constant that they load") : 1;
+        const int at_once = epilogue == GemmEpilogue::bias_gelu ? vectors_at_once(machine, knobs) : 1;
         knobs.require(vectors % at_once == 0, "the epilogue takes whole rows of the tile");
         const bool next_a = pack_a && !wide;
         const int columns = vectors * lanes;
