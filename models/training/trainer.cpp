@@ -225,7 +225,7 @@ TrainingResult Trainer::run(const TrainingCallbacks &callbacks, const std::atomi
     p.started = now() - p.state.seconds;
     TrainingResult result;
     const int64_t first_step = p.state.step;
-    double training_seconds = 0, recent_seconds = 0;  // without evaluations and checkpoints; recent: decaying mean
+    double step_seconds = 0;  // decaying mean, without evaluations and checkpoints
     const auto asked_to_stop = [&] { return stop && stop->load(std::memory_order_relaxed); };
 
     while (p.state.step < o.steps && !asked_to_stop()) {
@@ -234,12 +234,12 @@ TrainingResult Trainer::run(const TrainingCallbacks &callbacks, const std::atomi
         double gradient_norm = 0;
         result.loss = p.train_step(step, gradient_norm);
         const double seconds = now() - begin;
-        training_seconds += seconds;
-        recent_seconds = recent_seconds > 0 ? 0.9 * recent_seconds + 0.1 * seconds : seconds;
+        // A first step, whose memory is new, takes twice as long: it counts only until there is a second.
+        step_seconds = step - first_step > 2 ? 0.9 * step_seconds + 0.1 * seconds : seconds;
 
         const double tokens = double(o.batch * p.context()), elapsed = now() - p.started;
-        const TrainingProgress progress{step, o.steps, result.loss, result.loss / std::numbers::ln2, learning_rate_at(o, step), gradient_norm, tokens / recent_seconds,
-                                        elapsed, training_seconds / double(step - first_step) * double(o.steps - step)};
+        const TrainingProgress progress{step, o.steps, result.loss, result.loss / std::numbers::ln2, learning_rate_at(o, step), gradient_norm, tokens / step_seconds,
+                                        elapsed, step_seconds * double(o.steps - step)};
         if (step % o.log_every == 0 || step == o.steps) {
             MetricsLine line = p.line("train", result.loss);
             line.learning_rate = progress.learning_rate, line.gradient_norm = gradient_norm, line.tokens_per_second = tokens / seconds;

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "tests/runtime/test_files.h"
 #include "aft/checkpoint.h"
@@ -93,7 +94,9 @@ TEST(Training, LearnsAndReports) {
     callbacks.progress = [&](const TrainingProgress &p) {
         if (p.step == 1) first = p.loss;
         last = p.loss;
-        EXPECT_TRUE(std::isfinite(p.gradient_norm) && p.tokens_per_second > 0 && p.remaining_seconds >= 0);
+        EXPECT_TRUE(std::isfinite(p.gradient_norm) && p.tokens_per_second > 0);
+        const double tokens = double(setup.options.training.batch * setup.options.model.context);
+        EXPECT_NEAR(p.remaining_seconds, double(p.steps - p.step) * tokens / p.tokens_per_second, 1e-9 * p.remaining_seconds) << "not at the present speed";
     };
     callbacks.evaluation = [&](const TrainingEvaluation &e) {
         evaluations++;
@@ -106,6 +109,19 @@ TEST(Training, LearnsAndReports) {
     EXPECT_LT(result.best_loss, 2.6);
     EXPECT_FALSE(result.interrupted);
     EXPECT_EQ(find_checkpoint(setup.options.training.out), setup.options.training.out + "/checkpoints/step-" + std::to_string(result.best_step));
+}
+
+TEST(Training, SpeedForgetsTheFirstStep) {  // which takes longer; metrics.jsonl has each step's own speed
+    RunSetup setup;
+    setup.options.training.steps = 2, setup.options.training.log_every = 1;
+    double speed = 0;
+    TrainingCallbacks callbacks;
+    callbacks.progress = [&](const TrainingProgress &p) { speed = p.tokens_per_second; };
+    train(setup.options, callbacks);
+    const std::string metrics = test::slurp(setup.folder / "run/metrics.jsonl");
+    const size_t second = metrics.find("{\"step\":2,\"split\":\"train\"");
+    ASSERT_NE(second, std::string::npos);
+    EXPECT_DOUBLE_EQ(speed, nlohmann::json::parse(metrics.substr(second, metrics.find('\n', second) - second)).at("tokens_per_second").get<double>());
 }
 
 TEST(Training, MicroBatchesAddUp) {
