@@ -94,7 +94,7 @@ TEST(Training, LearnsAndReports) {
     callbacks.progress = [&](const TrainingProgress &p) {
         if (p.step == 1) first = p.loss;
         last = p.loss;
-        EXPECT_TRUE(std::isfinite(p.gradient_norm) && p.tokens_per_second > 0);
+        EXPECT_TRUE(std::isfinite(p.gradient_norm) && p.tokens_per_second > 0 && p.remaining_seconds >= 0);
         const double tokens = double(setup.options.training.batch * setup.options.model.context);
         EXPECT_NEAR(p.remaining_seconds, double(p.steps - p.step) * tokens / p.tokens_per_second, 1e-9 * p.remaining_seconds) << "not at the present speed";
     };
